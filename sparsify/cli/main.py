@@ -1,0 +1,56 @@
+"""The `sparsify` console script: one verb a file, and one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from importlib import import_module
+
+import typer
+
+from sparsify.errors import SparsifyError
+
+# verb -> one line for `--help`. Each verb lives in `sparsify/cli/VERB.py` as the function `command`.
+VERBS = {
+    "init": "Write a commented starter recipe.",
+    "ls": "List recipes, models, datasets, criteria, targets.",
+    "validate": "Check a recipe and report every fault.",
+    "schema": "Print the recipe's JSON Schema.",
+    "run": "Run a recipe, whole or from where it stopped.",
+    "export": "Export a run's ticket, or an ONNX file, to a target.",
+    "bench": "Time ONNX files side by side.",
+    "gate": "Hold a run against its recipe's gate.",
+    "verify": "Check every digest of a run folder.",
+    "inspect": "Show what is inside a run, a ticket or an ONNX file.",
+    "doctor": "Say what can run on this machine, and why not.",
+}
+
+app = typer.Typer(
+    name="sparsify",
+    help="Are your network's pruned weights dead weight? Find tickets, probe them, deploy them, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _verb, _help in VERBS.items():
+    app.command(_verb, help=_help)(import_module(f"sparsify.cli.{_verb}").command)
+
+
+def main() -> None:
+    """Run the command line and exit with the code that `sparsify.errors` gives."""
+    try:
+        app(standalone_mode=True)
+    except SparsifyError as error:
+        sys.exit(_report(str(error), error.exit_code))
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            sys.exit(0)
+        sys.exit(_report(f"{error.strerror or error}: {error.filename or 'no file named'}", 9))
+
+
+def _report(message: str, exit_code: int) -> int:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": message, "exit_code": exit_code}))
+    print(f"sparsify: {message}" if exit_code != 3 else message, file=sys.stderr)
+    return exit_code

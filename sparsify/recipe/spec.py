@@ -1,0 +1,247 @@
+"""The recipe: frozen pydantic models, pure data, unknown keys refused. No torch here.
+
+Every field is one sentence, which feeds the JSON Schema and the docs. Defaults live here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from sparsify.recipe.step import Step
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Spec(BaseModel):
+    """Base of every part of a recipe: frozen, strict about keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+
+class DataSpec(Spec):
+    """Which images, and how they are split into train, validation and test."""
+
+    source: str = Field(description="A dataset's name (`sparsify ls datasets`), `npz:PATH` or `image-folder:PATH`.")
+    validation: Probability = Field(
+        default=1 / 12, description="Share of the training images held out for validation; choices are made on it."
+    )
+    test: Probability = Field(
+        default=0.2, description="Share of all images held out for test, where the source has no test set of its own."
+    )
+    split_seed: Count = Field(default=0, description="Seed of the split; the same for all replicates.")
+    normalize: Literal["unit", "standard"] = Field(
+        default="standard",
+        description="`unit` scales pixels to [0, 1]; `standard` also subtracts the training mean and divides by the "
+        "training deviation, per channel.",
+    )
+    image_size: Positive | None = Field(
+        default=None, description="Side in pixels that image-folder pictures are resized and cropped to; others keep theirs."
+    )
+
+
+class SgdSpec(Spec):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"] = Field(default="sgd", description="The optimiser's name.")
+    lr: float = Field(default=0.1, gt=0, description="Learning rate at its peak.")
+    momentum: Fraction = Field(default=0.9, description="Momentum coefficient.")
+    nesterov: bool = Field(default=False, description="Whether momentum looks ahead (Nesterov).")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty added to the gradient.")
+
+
+class AdamSpec(Spec):
+    """Adam, or AdamW with its decoupled weight decay."""
+
+    name: Literal["adam", "adamw"] = Field(default="adam", description="The optimiser's name.")
+    lr: float = Field(default=1.2e-3, gt=0, description="Learning rate at its peak.")
+    betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="Decay of the two moment averages.")
+    eps: float = Field(default=1e-8, gt=0, description="Added to the denominator.")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="L2 penalty added to the gradient (adam) or decoupled decay (adamw)."
+    )
+
+
+OptimizerSpec = Annotated[SgdSpec | AdamSpec, Field(discriminator="name")]
+
+
+class ScheduleSpec(Spec):
+    """How the learning rate moves over training, after a linear warm-up."""
+
+    name: Literal["constant", "multistep", "cosine", "linear"] = Field(
+        default="constant", description="Shape of the schedule after warm-up."
+    )
+    warmup: Step = Field(default=Step(0, "it"), description="Length of the linear warm-up from zero.")
+    milestones: tuple[Step, ...] = Field(default=(), description="Where `multistep` multiplies the rate by `gamma`.")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(default=0.1, description="Factor at each milestone.")
+
+    @model_validator(mode="after")
+    def _milestones_belong_to_multistep(self) -> ScheduleSpec:
+        if (self.name == "multistep") != bool(self.milestones):
+            raise ValueError("milestones are given exactly when schedule.name is multistep")
+        return self
+
+
+class AugmentSpec(Spec):
+    """Random changes to training images, drawn from the seed and the step."""
+
+    flip: bool = Field(default=False, description="Whether to mirror each image left to right with probability 1/2.")
+    crop: Count = Field(default=0, description="Pixels of zero padding from which a random crop is taken; 0 for none.")
+
+
+class TrainSpec(Spec):
+    """One training: the same for the dense network, every level and every control."""
+
+    steps: Step = Field(description="Length of one training, in epochs (`10ep`) or iterations (`2000it`).")
+    batch_size: Positive = Field(default=60, description="Images per optimiser step.")
+    optimizer: OptimizerSpec = Field(default=AdamSpec(), description="The optimiser and its constants.")
+    schedule: ScheduleSpec = Field(default=ScheduleSpec(), description="The learning-rate schedule.")
+    augment: AugmentSpec = Field(default=AugmentSpec(), description="Random changes to training images.")
+    label_smoothing: Fraction = Field(default=0.0, description="Probability mass spread over the other classes.")
+    gradient_clip: float | None = Field(default=None, gt=0, description="Largest 2-norm of the gradient; none for no clipping.")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        default="fp32", description="Autocast precision; `auto` takes bf16 where the device was found to gain from it."
+    )
+    eval_every: Step = Field(
+        default=Step(1, "ep"), description="How often validation is measured; early stopping is read from this curve."
+    )
+
+
+class PruneSpec(Spec):
+    """Iterative magnitude pruning: how much, where, and what the survivors are rewound to."""
+
+    levels: Annotated[int, Field(ge=1, le=100)] = Field(default=8, description="Number of pruning levels after dense (level 0).")
+    prune_fraction: Probability = Field(default=0.2, description="Share of the remaining weights removed at each level.")
+    overrides: dict[str, Fraction] = Field(
+        default={},
+        description="Prune fraction by parameter name; `*` and `?` match, first match wins, 0 leaves a layer dense.",
+    )
+    scope: Literal["global", "per-layer"] = Field(
+        default="per-layer", description="Whether weights compete across layers or only within their own."
+    )
+    criterion: Literal["magnitude", "random"] = Field(default="magnitude", description="What scores a weight; low scores go first.")
+    pattern: Literal["unstructured"] = Field(default="unstructured", description="Which sets of weights may be removed.")
+    rewind: Step | Literal["learning-rate", "none"] = Field(
+        default=Step(0, "it"),
+        description="Step whose weights the survivors return to (`0it`, `500it`); `learning-rate` keeps trained weights and "
+        "replays the whole schedule; `none` fine-tunes at the schedule's last learning rate.",
+    )
+
+
+class ControlSpec(Spec):
+    """A control that an honest claim about a ticket needs."""
+
+    name: Literal["reinit", "shuffled-mask", "random-mask", "one-shot"] = Field(
+        description="`reinit` redraws the weights under the ticket's mask; `shuffled-mask` shuffles the mask within layers; "
+        "`random-mask` draws one of the same per-layer density; `one-shot` prunes dense to the level in one step."
+    )
+    levels: tuple[Positive, ...] = Field(min_length=1, description="Levels at which the control is run.")
+
+
+class MatchingSpec(Spec):
+    """When a level counts as matching, and a ticket as winning; fixed before the data are seen."""
+
+    margin: float = Field(default=0.005, gt=0, lt=1, description="Non-inferiority margin in validation accuracy.")
+    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Family-wise error of the one-sided paired t tests (Holm).")
+
+
+class PerturbRestSpec(Spec):
+    """Does the ticket survive when the rest of the network changes?"""
+
+    name: Literal["perturb-rest"] = Field(default="perturb-rest", description="The probe's name.")
+    levels: tuple[Positive, ...] = Field(min_length=1, description="Levels whose tickets are probed.")
+    redraws: Positive = Field(default=5, description="Draws of the rest of the network per ticket and arm.")
+    scales: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.0, 0.1, 1.0, 10.0), description="Factors the rest of the network is scaled by."
+    )
+
+
+ProbeSpec = PerturbRestSpec  # a second probe makes this a union discriminated by `name`
+
+
+class ExportSpec(Spec):
+    """What is exported, and for which targets."""
+
+    targets: tuple[str, ...] = Field(default=("onnxruntime-cpu",), description="Deployment targets (`sparsify ls targets`).")
+    level: Literal["auto"] | Positive = Field(
+        default="auto", description="Level to export; `auto` takes the sparsest level that holds dense accuracy on validation."
+    )
+    batch_sizes: tuple[Positive, ...] = Field(default=(1, 8), min_length=1, description="Batch sizes whose numerics are checked.")
+
+
+class LatencySpec(Spec):
+    """How dense and sparse are timed against each other."""
+
+    batch_size: Positive = Field(default=1, description="Images per inference.")
+    threads: Positive = Field(default=1, description="Threads the runtime may use.")
+    pairs: Annotated[int, Field(ge=20)] = Field(default=200, description="Interleaved dense-sparse pairs per launch.")
+    launches: Positive = Field(default=3, description="Fresh processes the pairs are repeated in.")
+    equivalence: float = Field(default=0.05, gt=0, lt=1, description="Half-width of the band of ratios called equivalent.")
+
+
+class GateSpec(Spec):
+    """What a pipeline holds the run against; unset thresholds are not checked."""
+
+    accuracy_drop: float | None = Field(
+        default=None, ge=0, lt=1, description="Largest allowed validation-accuracy drop from dense, by the interval's upper bound."
+    )
+    speedup: float | None = Field(
+        default=None, gt=0, description="Smallest allowed speedup over dense fp32, by the interval's lower bound."
+    )
+    size: float | None = Field(
+        default=None, gt=0, le=1, description="Largest allowed packed size as a fraction of the dense fp32 size."
+    )
+
+
+class ComputeSpec(Spec):
+    """Where the work runs; changes no result on the CPU, and so belongs to no stage's key."""
+
+    workers: Positive | Literal["auto"] = Field(default="auto", description="Processes to run stages in; `auto` is one a core.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs; `auto` takes a GPU if there is one.")
+    checkpoint_seconds: float = Field(default=20.0, ge=0, description="Longest time of training that a kill can lose, in seconds.")
+
+
+class Recipe(Spec):
+    """One experiment from data to gate."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)] = Field(description="Short name; the default run folder is runs/NAME.")
+    description: str = Field(default="", description="One line for `sparsify ls`.")
+    seed: Count = Field(default=0, description="Seed from which every other seed is derived.")
+    model: str = Field(description="A model's name (`sparsify ls models`) or `mlp:784-512-10`.")
+    data: DataSpec = Field(description="The data.")
+    train: TrainSpec = Field(description="How a network is trained.")
+    prune: PruneSpec = Field(default=PruneSpec(), description="How tickets are found.")
+    replicates: Positive = Field(default=1, description="Independent repetitions by seed; claims need at least 5.")
+    controls: tuple[ControlSpec, ...] = Field(default=(), description="Controls and the levels they are run at.")
+    matching: MatchingSpec = Field(default=MatchingSpec(), description="When a level is called matching or winning.")
+    probes: tuple[ProbeSpec, ...] = Field(default=(), description="Probes of the tickets.")
+    export: ExportSpec = Field(default=ExportSpec(), description="What is exported, and where to.")
+    latency: LatencySpec = Field(default=LatencySpec(), description="How latency is measured.")
+    gate: GateSpec = Field(default=GateSpec(), description="What `sparsify gate` holds the run against.")
+    compute: ComputeSpec = Field(default=ComputeSpec(), description="Where the work runs.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _data_by_name(cls, values: Any) -> Any:
+        """`data: digits` is short for `data: {source: digits}`."""
+        if isinstance(values, dict) and isinstance(values.get("data"), str):
+            return {**values, "data": {"source": values["data"]}}
+        return values
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Recipe:
+        deepest = self.prune.levels
+        for where, levels in [(f"controls: {c.name}", c.levels) for c in self.controls] + [
+            (f"probes: {p.name}", p.levels) for p in self.probes
+        ]:
+            if beyond := [level for level in levels if level > deepest]:
+                raise ValueError(f"{where}: level {beyond[0]} does not exist, prune.levels is {deepest}")
+        if len({control.name for control in self.controls}) < len(self.controls):
+            raise ValueError("controls: each control is named once, with all its levels")
+        if isinstance(self.export.level, int) and self.export.level > deepest:
+            raise ValueError(f"export.level: level {self.export.level} does not exist, prune.levels is {deepest}")
+        return self
