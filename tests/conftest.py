@@ -1,0 +1,33 @@
+"""What holds for every test: one thread, the same examples each time, and what `gpu` and `soak` mean."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch: on shared cores two OpenMP threads spin on each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("search", deadline=None, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    soak = [item for item in items if item.get_closest_marker("soak")]
+    if soak and "soak" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=soak)
+        items[:] = [item for item in items if item not in soak]
+    if gpu := [item for item in items if item.get_closest_marker("gpu")]:
+        missing = _why_no_gpu()
+        for item in gpu if missing else ():
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def _why_no_gpu() -> str:
+    """What a test marked `gpu` lacks here; empty when it can run."""
+    import torch
+
+    return "" if torch.cuda.is_available() else "needs a CUDA device, and torch built for it"
