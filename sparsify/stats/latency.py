@@ -1,0 +1,146 @@
+"""Latency of two networks timed in turn: the ratio, its interval, and the verdict.
+
+Pairs share the moment, so that drift cancels: the statistic is the median over pairs of log(a / b). An A/A run of the same
+protocol comes first and tells what this machine can resolve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.errors import UsageError
+from sparsify.stats.interval import Interval
+from sparsify.stats.values import Numbers, Vector, check_level, paired, vector
+
+VerdictWord = Literal["faster", "slower", "equivalent", "inconclusive"]
+_CHUNK = 500
+
+# Fewest samples for a percentile: with two samples beyond it allowed for, it is exceeded at 99% confidence (MLPerf LoadGen).
+PERCENTILE_FLOOR = {50: 11, 90: 64, 95: 130, 99: 662}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the timings allow to be said, and why."""
+
+    word: VerdictWord
+    reason: str
+
+
+def paired_log_ratio(
+    a_ms: Numbers,
+    b_ms: Numbers,
+    *,
+    launch: Sequence[int] | None = None,
+    n_boot: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Speedup a / b: exp of the median of log(a_ms[i] / b_ms[i]), with a paired bootstrap interval.
+
+    With more than one launch, launches are redrawn and then the pairs within each: keeping so few launches whole would
+    leave out 1 a quarter of the time for three launches of the same network, and redrawing pairs alone would take
+    what differs between launches for precision.
+
+    Args:
+        a_ms: n times of the first network (dense), above 0.
+        b_ms: n times of the second (sparse), each taken beside a_ms[i].
+        launch: For each pair, the process it was taken in; None for one launch.
+        n_boot: Number of resamples.
+        seed: Seed of the resampling.
+        level: Two-sided confidence level.
+
+    Returns:
+        The ratio; above 1 the second is faster. `n` counts pairs.
+
+    Raises:
+        UsageError: If the lengths differ or a time is not above 0.
+    """
+    a, b = paired(a_ms, b_ms)
+    if a.min() <= 0 or b.min() <= 0:
+        raise UsageError(f"latency: expected times above 0 ms, got {min(a.min(), b.min())}; the clock did not move")
+    ratio, n = np.log(a / b), a.size
+    estimate = float(np.exp(np.median(ratio)))
+    if n == 1:
+        return Interval(estimate, None, None, check_level(level), 1, "one pair: no interval")
+    groups = _groups(ratio, launch)
+    values = _resampled_medians(groups, n_boot, np.random.default_rng(seed))
+    tail = (1 - check_level(level)) / 2
+    low, high = np.exp(np.quantile(values, [tail, 1 - tail]))
+    over = "pairs" if len(groups) == 1 else f"{len(groups)} launches, then pairs within"
+    return Interval(estimate, float(low), float(high), level, n, f"median log-ratio, bootstrap over {over}")
+
+
+def latency_verdict(interval: Interval, aa_interval: Interval | None, delta: float) -> Verdict:
+    """Call the comparison by the rule fixed beforehand.
+
+    Args:
+        interval: Of the speedup, from `paired_log_ratio`.
+        aa_interval: The same of dense against itself; None if it was not taken.
+        delta: Effect asked for: half-width of the band 1 +- delta that is called equivalent.
+    """
+    if aa_interval is None or aa_interval.low is None or aa_interval.high is None:
+        return Verdict("inconclusive", "no A/A interval: what this machine can resolve is unknown")
+    if not aa_interval.low <= 1 <= aa_interval.high:
+        return Verdict(
+            "inconclusive", f"dense against itself differs here: A/A interval {_range(aa_interval)} excludes 1"
+        )
+    if aa_interval.high - aa_interval.low > delta:
+        return Verdict("inconclusive", f"too noisy here: A/A interval {_range(aa_interval)} is wider than {delta:g}")
+    if interval.low is None or interval.high is None:
+        return Verdict("inconclusive", "one pair has no interval")
+    if 1 - delta <= interval.low and interval.high <= 1 + delta:
+        return Verdict("equivalent", f"interval {_range(interval)} lies inside 1 +- {delta:g}")
+    if interval.low > 1:
+        return Verdict("faster", f"interval {_range(interval)} lies above 1")
+    if interval.high < 1:
+        return Verdict("slower", f"interval {_range(interval)} lies below 1")
+    return Verdict("inconclusive", f"interval {_range(interval)} holds 1 and leaves the band 1 +- {delta:g}")
+
+
+def _range(interval: Interval) -> str:
+    return f"{interval.low:.3f} to {interval.high:.3f}"
+
+
+def percentiles(samples_ms: Numbers) -> dict[int, float]:
+    """The percentiles that have samples enough (`PERCENTILE_FLOOR`), by percent; none of the others."""
+    samples = vector(samples_ms, "samples")
+    return {p: float(np.percentile(samples, p)) for p, floor in PERCENTILE_FLOOR.items() if samples.size >= floor}
+
+
+def _groups(ratio: Vector, launch: Sequence[int] | None) -> list[Vector]:
+    if launch is None:
+        return [ratio]
+    names = np.asarray(launch)
+    if names.shape != ratio.shape:
+        raise UsageError(f"launch: expected one launch a pair ({ratio.size}), got {names.size}")
+    return [ratio[names == name] for name in np.unique(names)]
+
+
+def _resampled_medians(groups: list[Vector], n_boot: int, rng: np.random.Generator) -> Vector:
+    """Medians (n_boot,) of redrawn pairs, launches redrawn before them."""
+    medians: list[Vector] = []
+    for start in range(0, n_boot, _CHUNK):
+        rows = min(_CHUNK, n_boot - start)
+        chosen: NDArray[np.intp] = rng.integers(len(groups), size=(rows, len(groups)))
+        medians.append(
+            np.array([_median_of(groups, row, rng) for row in chosen])
+            if len(groups) > 1
+            else _one_launch(groups[0], rows, rng)
+        )
+    return np.concatenate(medians)
+
+
+def _one_launch(ratio: Vector, rows: int, rng: np.random.Generator) -> Vector:
+    return np.median(ratio[rng.integers(ratio.size, size=(rows, ratio.size))], axis=1)
+
+
+def _median_of(groups: list[Vector], chosen: NDArray[np.intp], rng: np.random.Generator) -> float:
+    return float(
+        np.median(np.concatenate([groups[g][rng.integers(groups[g].size, size=groups[g].size)] for g in chosen]))
+    )
