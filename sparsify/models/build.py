@@ -1,0 +1,81 @@
+"""Build a model of the zoo by name, freshly initialised from a seed. The only way models come into being."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from types import MappingProxyType
+
+import torch
+from torch import nn
+
+from sparsify.errors import UsageError
+from sparsify.models.catalogue import check_fit, mlp_widths
+from sparsify.models.conv import Conv
+from sparsify.models.lenet5 import LeNet5
+from sparsify.models.mlp import Mlp
+from sparsify.models.mobilenet import MobileNetV2
+from sparsify.models.resnet import ResNet20
+
+Shape = tuple[int, int, int]
+
+# name -> (input shape, classes, generator) -> model; the names of `catalogue.MODELS` less `mlp`, which is read.
+BUILDERS: MappingProxyType[str, Callable[[Shape, int, torch.Generator], nn.Module]] = MappingProxyType(
+    {
+        "lenet-300-100": lambda shape, classes, generator: Mlp((prod(shape), 300, 100, classes), generator),
+        "lenet-5": LeNet5,
+        "conv-2": lambda shape, classes, generator: Conv(2, shape, classes, generator),
+        "conv-4": lambda shape, classes, generator: Conv(4, shape, classes, generator),
+        "conv-6": lambda shape, classes, generator: Conv(6, shape, classes, generator),
+        "resnet-20": lambda shape, classes, generator: ResNet20(shape[0], classes, generator),
+        "mobilenet-v2": lambda shape, classes, generator: MobileNetV2(shape[0], classes, generator),
+    }
+)
+
+
+def build(name: str, *, input_shape: Shape, classes: int, seed: int) -> nn.Module:
+    """A model on the CPU in training mode, with the initial weights its paper prescribes.
+
+    Equal arguments give bit-equal weights; to redraw, build again with another seed. The global random state is left as
+    it was. The model takes float images (N, C, H, W) and returns logits (N, classes).
+
+    Args:
+        name: A name of `catalogue.MODELS`, or `mlp:784-512-10`.
+        input_shape: Channels, height and width of one image.
+        classes: Number of classes.
+        seed: Seed of the initial weights.
+
+    Raises:
+        UsageError: No such model, or it does not fit the images or the classes; the message says what would.
+    """
+    try:
+        check_fit(name, input_shape, classes)
+    except ValueError as error:
+        raise UsageError(f"model: {error}") from None
+    generator = torch.Generator().manual_seed(seed)
+    # torch's layers draw weights of their own when made, from the global state, before ours replace them.
+    with torch.random.fork_rng(devices=()):
+        if name.startswith("mlp:"):
+            return Mlp(mlp_widths(name), generator)
+        return BUILDERS[name](input_shape, classes, generator)
+
+
+def prunable(model: nn.Module) -> tuple[str, ...]:
+    """Names of the weights of all linear and convolution layers, in module order; no biases, no batch norm."""
+    return tuple(
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    )
+
+
+def output_layer(model: nn.Module) -> str:
+    """Name of the layer that gives the logits: `output`, or `classifier.1` in mobilenet-v2.
+
+    Raises:
+        UsageError: The model has no linear or convolution layer.
+    """
+    names = prunable(model)
+    if not names:
+        raise UsageError(f"expected a model with linear or convolution layers, got {type(model).__name__} without any")
+    return names[-1].removesuffix(".weight")
