@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from sparsify.errors import CorruptError
 from sparsify.store.digest import canonical_json
+from sparsify.store.layout import PARTIAL
 from sparsify.store.weights import read_tensors, save_tensors
 
 _FILE = "checkpoint.safetensors"
@@ -23,7 +23,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     """Replace the folder's checkpoint: tensors, and a JSON `state`, for the stage whose key is given.
 
     Raises:
-        ValueError, TypeError: `state` holds what JSON lacks (NaN, infinity, a key that is no text).
+        ValueError, TypeError: `state` holds what JSON lacks (NaN, infinity, objects).
         InputOutputError: Disk full, no permission and the like; the checkpoint before it stays.
     """
     metadata = {"key": key, "state": canonical_json(state).decode("ascii")}
@@ -53,5 +53,13 @@ def load_checkpoint(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def drop_checkpoint(folder: Path) -> None:
-    """Remove the folder's checkpoint, when its stage is complete or no longer wanted; absent is fine."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folder's checkpoint, and the folders up to `.partial` that this leaves empty; absent is fine."""
+    folder = Path(folder)
+    (folder / _FILE).unlink(missing_ok=True)
+    for emptied in (folder, *folder.parents):
+        try:
+            emptied.rmdir()
+        except OSError:
+            return
+        if emptied.name == PARTIAL:
+            return

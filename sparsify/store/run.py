@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from sparsify.errors import CorruptError, InputOutputError, UsageError
-from sparsify.store.atomic import write_text
-from sparsify.store.damage import Damage, find_damage
+from sparsify.errors import InputOutputError, UsageError
+from sparsify.store.damage import Damage, check_folder
 from sparsify.store.digest import file_sha256
 from sparsify.store.layout import MANIFEST, RESOLVED, STAGE, require_run_or_empty, walk
+from sparsify.store.resolved import differences, parse_resolved, read_resolved, write_resolved
 from sparsify.store.sealed import read_sealed, write_sealed
 from sparsify.store.stage import StageRecord, read_stage
 
@@ -45,9 +41,9 @@ class Run:
         path = root / RESOLVED
         wanted: dict[str, Any] = json.loads(json.dumps(recipe))
         if not path.exists():
-            write_text(path, _sealed_text(resolved_yaml))
+            write_resolved(path, resolved_yaml)
             return cls(root, wanted)
-        differing = list(_differences(_read_resolved(path), _parse(path, resolved_yaml)))
+        differing = list(differences(read_resolved(path), parse_resolved(path, resolved_yaml)))
         if differing:
             raise UsageError(
                 f"{root}: expected a run of the same recipe, got another: {'; '.join(differing)}; "
@@ -67,7 +63,7 @@ class Run:
         path = root / RESOLVED
         if not path.is_file():
             raise InputOutputError(f"{root}: expected a run folder (with {RESOLVED}), got none")
-        return cls(root, _read_resolved(path))
+        return cls(root, read_resolved(path))
 
     def stages(self) -> dict[str, StageRecord]:
         """Folder relative to the run -> record, of every finished stage, sorted. Raises `CorruptError`."""
@@ -108,47 +104,4 @@ class Run:
 
     def verify(self) -> list[Damage]:
         """Everything wrong with the folder's files, sorted by path; see `Damage`."""
-        return find_damage(self.root)
-
-
-_SEAL = "# sha256 of the lines above: "
-
-
-def _sealed_text(text: str) -> str:
-    text = text if text.endswith("\n") else text + "\n"
-    return f"{text}{_SEAL}{hashlib.sha256(text.encode()).hexdigest()}\n"
-
-
-def _read_resolved(path: Path) -> dict[str, Any]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputOutputError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        text = ""
-    body, seal, _ = text.rpartition(_SEAL)
-    if not seal or _sealed_text(body) != text:
-        raise CorruptError(f"{path}: changed since it was written: it does not end with the digest of its own lines")
-    return _parse(path, body)
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        value = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise CorruptError(f"{path}: expected YAML, got: {error}") from error
-    if not isinstance(value, dict):
-        raise CorruptError(f"{path}: expected a mapping, got {type(value).__name__}")
-    return json.loads(json.dumps(value))
-
-
-def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """`field: this run has OLD, the recipe says NEW`, for every leaf that differs; `compute` is left out."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(set(old) | set(new)):
-            if where or name != "compute":
-                yield from _differences(old.get(name), new.get(name), f"{where}.{name}".lstrip("."))
-    elif old != new:
-        yield f"{where}: the folder has {json.dumps(old)}, the recipe says {json.dumps(new)}"
+        return list(check_folder(self.root).damage)

@@ -63,10 +63,12 @@ def read_stage(folder: Path) -> StageRecord | None:
     record = read_sealed(path)
     if record is None:
         return None
-    names = {field.name for field in fields(StageRecord)}
-    if set(record) != names:
-        odd = sorted(set(record) ^ names)[0]
-        raise CorruptError(f"{path}: expected the fields of a stage record, got {odd} too many or too few")
+    odd = set(record) ^ {field.name for field in fields(StageRecord)}
+    odd |= {
+        name for name in ("spec", "parents", "files", "seeds", "versions") if not isinstance(record.get(name), dict)
+    }
+    if odd:
+        raise CorruptError(f"{path}: expected the fields of a stage record, got a wrong {sorted(odd)[0]}")
     return StageRecord(**record)
 
 

@@ -1,0 +1,49 @@
+"""`sparsify verify`: hash every file of a run folder against what was recorded when it was written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparsify.errors import CorruptError, InputOutputError
+from sparsify.store.damage import Checked, check_folder
+from sparsify.store.layout import MANIFEST, RESOLVED, STAGE
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="A run folder, or one stage of it.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check every digest; exit 0 when intact (an unfinished run too), 7 with the damaged files named."""
+    if not any((run / name).exists() for name in (RESOLVED, MANIFEST, STAGE)):
+        raise InputOutputError(f"{run}: expected a run folder (with {RESOLVED}) or a stage of one, got neither")
+    checked = check_folder(run)
+    typer.echo(json.dumps(_document(run, checked)) if as_json else _text(run, checked))
+    if not checked.intact:
+        raise typer.Exit(CorruptError.exit_code)
+
+
+def _document(run: Path, checked: Checked) -> dict[str, object]:
+    return {
+        "run": str(run),
+        "intact": checked.intact,
+        "finished": checked.finished,
+        "stages": checked.stages,
+        "files": checked.files,
+        "damage": [{**asdict(found), "harmless": found.harmless} for found in checked.damage],
+    }
+
+
+def _text(run: Path, checked: Checked) -> str:
+    lines = [
+        f"{'warning' if found.harmless else 'DAMAGED'}: {run / found.path}: {found.problem}: {found.detail}"
+        for found in checked.damage
+    ]
+    state = "" if checked.finished or (run / STAGE).exists() else "; the run is unfinished, the same command resumes it"
+    bad = sum(not found.harmless for found in checked.damage)
+    verdict = "intact" if checked.intact else f"{bad} damaged: remove the stage's folder and run the same command again"
+    return "\n".join([*lines, f"{run}: {checked.files} files in {checked.stages} stages checked, {verdict}{state}"])
