@@ -1,0 +1,158 @@
+"""Remove dead channels for good: a smaller dense network with the same outputs.
+
+A mask that happens to empty whole units makes them dead; an unstructured ticket seldom holds many. What is removed:
+channels that nobody reads, and channels that arrive as exactly 0 at what follows (all their weights zero, and bias and
+BatchNorm agreeing, through a ReLU where the constant is below 0). Channels with a constant above 0 stay: they act as a
+bias of the next layer. The input's channels and the outputs of the last layer are never touched.
+
+Every round is tried on a copy in float64 and kept only if the outputs agree there, where the order of summation cannot
+hide a fault; otherwise it is rolled back group by group and the group is reported.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.channels.dead import Dead, dead_channels, finite, tied
+from sparsify.channels.dependency import Dependencies, widths
+from sparsify.errors import UsageError
+
+# Relative to the largest output. In float64 a sum in another order differs by about 1e-15 a layer.
+AGREEMENT = 1e-9
+
+Plan = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class ShrunkModel:
+    """A network without its dead channels."""
+
+    model: nn.Module
+    """A new module, in evaluation mode, of the original's dtypes."""
+    removed: dict[str, tuple[int, ...]]
+    """For each layer that lost outputs, their indices in the original, ascending."""
+    skipped: dict[str, str]
+    """Layers whose channels were not considered or not removed, and why."""
+    bytes: int
+    """Bytes of all parameters and buffers."""
+
+
+def shrink(model: nn.Module, example: Tensor) -> ShrunkModel:
+    """Remove every dead channel until none is left; `model` itself is not changed.
+
+    Args:
+        model: Any module of Linear, Conv and BatchNorm layers; others are worked around and reported.
+        example: Real inputs (N, C, H, W) on which the outputs must agree; two or more are wise.
+
+    Raises:
+        UsageError: A weight is not finite, so that equality cannot be checked.
+    """
+    if not finite(model):
+        raise UsageError("expected finite weights, got NaN or infinity; shrink a model whose training did not diverge")
+    work = copy.deepcopy(model).double().eval().requires_grad_(False)
+    if shared := list(tied(work)):
+        return _finish(model, work, {}, {shared[0]: "tied weights would be parted"})
+    search = _Search(work, example.double())
+    search.to_fixed_point()
+    return _finish(model, search.work, search.removed(), search.skipped)
+
+
+class _Search:
+    """Rounds of cutting, each verified; `work` is always equivalent to the original."""
+
+    def __init__(self, work: nn.Module, example: Tensor) -> None:
+        self.work = work
+        self.skipped: dict[str, str] = {}
+        self._example = example
+        self._expected = _forward(work, example)
+        self._refused: set[tuple[str, int]] = set()
+        self._alive = {name: list(range(width)) for name, width in widths(dict(work.named_modules())).items()}
+        self._initially = copy.deepcopy(self._alive)
+
+    def to_fixed_point(self) -> None:
+        while self._round(lambda dead: dead.exact) or self._round(lambda dead: dead.if_rectified):
+            pass
+
+    def removed(self) -> dict[str, tuple[int, ...]]:
+        gone = {name: sorted(set(all_) - set(self._alive[name])) for name, all_ in self._initially.items()}
+        return {name: tuple(channels) for name, channels in gone.items() if channels}
+
+    def _round(self, tier: Callable[[Dead], tuple[int, ...]]) -> bool:
+        """Cut what is dead by `tier`; True if anything went."""
+        plan = self._plan(tier)
+        if not plan:
+            return False
+        if self._try(plan):
+            return True
+        return any([self._try_alone(root, channels) for root, channels in plan.items()])
+
+    def _plan(self, tier: Callable[[Dead], tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        layers = dict(self.work.named_modules())
+        plan: dict[str, tuple[int, ...]] = {}
+        for group in Dependencies(copy.deepcopy(self.work), self._example[:2]).groups():
+            if group.obstacle:
+                self.skipped[group.root] = group.obstacle
+            original = self._alive[group.root]
+            dead = tier(dead_channels(group, layers))
+            if wanted := tuple(c for c in dead if (group.root, original[c]) not in self._refused):
+                plan[group.root] = wanted
+        return plan
+
+    def _try_alone(self, root: str, channels: tuple[int, ...]) -> bool:
+        original = [self._alive[root][channel] for channel in channels]
+        if self._try({root: channels}):
+            return True
+        self._refused.update((root, channel) for channel in original)
+        self.skipped[root] = f"{len(channels)} channels with a constant output matter to what follows"
+        return False
+
+    def _try(self, plan: Plan) -> bool:
+        """Cut a copy; take it if shapes are as planned and the outputs agree, else leave `work` as it was."""
+        candidate = copy.deepcopy(self.work)
+        graph = Dependencies(candidate, self._example[:2])
+        alive = {name: list(channels) for name, channels in self._alive.items()}
+        for group in graph.groups():
+            for name, where in group.producers.items():
+                gone = {index for channel in plan.get(group.root, ()) for index in where.get(channel, ())}
+                alive[name] = [original for i, original in enumerate(alive[name]) if i not in gone]
+        for root, channels in plan.items():
+            graph.cut(candidate, root, channels)
+        if widths(dict(candidate.named_modules())) != {name: len(channels) for name, channels in alive.items()}:
+            return False
+        if not _agree(_forward(candidate, self._example), self._expected):
+            return False
+        self.work, self._alive = candidate.requires_grad_(False), alive
+        return True
+
+
+def _forward(model: nn.Module, example: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(example)
+
+
+def _agree(output: Tensor, expected: Tensor) -> bool:
+    if output.shape != expected.shape:
+        return False
+    largest = max(1.0, float(expected.abs().max()))
+    return float((output - expected).abs().max()) <= AGREEMENT * largest
+
+
+def _finish(
+    model: nn.Module, work: nn.Module, removed: dict[str, tuple[int, ...]], skipped: dict[str, str]
+) -> ShrunkModel:
+    """Put dtypes and trainability back; widening to float64 and back is exact."""
+    dtypes = {name: value.dtype for name, value in model.state_dict().items()}
+    trains = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    for name, parameter in work.named_parameters():
+        parameter.data = parameter.data.to(dtypes[name])
+        parameter.requires_grad_(trains[name])
+    for name, buffer in work.named_buffers():
+        if name in dtypes:
+            buffer.data = buffer.data.to(dtypes[name])
+    size = sum(value.nbytes for value in work.state_dict().values())
+    return ShrunkModel(work, removed, skipped, size)
