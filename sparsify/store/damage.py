@@ -79,7 +79,7 @@ def check_folder(root: Path) -> Checked:
     covered = present
     if listed is None:
         listed = {_join(folder, name): file for folder in records for name, file in records[folder].files.items()}
-        covered = {name for name in present if Path(name).parent.as_posix() in records}
+        covered = {name for name in present if any(up.as_posix() in records for up in Path(name).parents)}
     for name, file in listed.items():
         if name not in found and (damage := _compare(root, name, file, present)):
             found[name] = damage
