@@ -1,7 +1,7 @@
 """Latency of two networks timed in turn: the ratio, its interval, and the verdict.
 
-Pairs share the moment, so that drift cancels: the statistic is the median over pairs of log(a / b). An A/A run of the same
-protocol comes first and tells what this machine can resolve.
+Pairs share the moment, so that drift cancels: the statistic is the median over pairs of log(a / b). An A/A run of the
+same protocol comes first and tells what this machine can resolve.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from sparsify.stats.values import Numbers, Vector, check_level, paired, vector
 VerdictWord = Literal["faster", "slower", "equivalent", "inconclusive"]
 _CHUNK = 500
 
-# Fewest samples for a percentile: with two samples beyond it allowed for, it is exceeded at 99% confidence (MLPerf LoadGen).
+# Fewest samples n for percentile p by MLPerf LoadGen's rule: P(Binomial(n, 1 - p) <= 1) is at most 1%, so that at 99%
+# confidence two samples or more lie beyond it.
 PERCENTILE_FLOOR = {50: 11, 90: 64, 95: 130, 99: 662}
 
 
@@ -87,9 +88,7 @@ def latency_verdict(interval: Interval, aa_interval: Interval | None, delta: flo
     if aa_interval is None or aa_interval.low is None or aa_interval.high is None:
         return Verdict("inconclusive", "no A/A interval: what this machine can resolve is unknown")
     if not aa_interval.low <= 1 <= aa_interval.high:
-        return Verdict(
-            "inconclusive", f"dense against itself differs here: A/A interval {_range(aa_interval)} excludes 1"
-        )
+        return Verdict("inconclusive", f"dense differs from itself here: A/A interval {_range(aa_interval)} excludes 1")
     if aa_interval.high - aa_interval.low > delta:
         return Verdict("inconclusive", f"too noisy here: A/A interval {_range(aa_interval)} is wider than {delta:g}")
     if interval.low is None or interval.high is None:

@@ -1,8 +1,8 @@
 """Which levels are matching, and which hold a winning ticket: decided over replicates, never by one run.
 
 A level is *matching* when it is non-inferior to dense by a margin fixed beforehand: one-sided paired t over replicates,
-Holm over the levels tested. It is *winning* when it is matching and superior to the same mask with redrawn weights, tested
-in the same way, Holm over the levels at which that control was run; elsewhere it is untested.
+Holm over the levels tested. It is *winning* when it is matching and superior to the same mask with redrawn weights,
+tested in the same way, Holm over the levels at which that control was run; elsewhere it is untested.
 """
 
 from __future__ import annotations

@@ -3,10 +3,12 @@
 With differences d_1..d_n of mean d and sample deviation s, t = (d - d0) / (s / sqrt(n)) has n - 1 degrees of freedom.
 scipy.special is imported when called: a tenth of the cost of scipy.stats.
 
-When all differences are equal, s = 0 and t has a limit: p = 0 where d > d0, and p = 1 where d <= d0. The boundary counts
-as the null hypothesis, so that equality is never evidence. Spread that is rounding alone (below 1e-12 of the values) is
-taken as none. `resolution` guards against believing such an s: an accuracy over m images moves in steps of 1/m, and a
-difference of two such values hides a deviation of resolution / sqrt(6) (Sheppard); s is never taken to be smaller.
+When all differences are equal, s = 0 and t has a limit: p = 0 where d > d0, and p = 1 where d <= d0. The boundary
+counts as the null hypothesis, so that equality is never evidence. Spread that is rounding alone (below 1e-12 of the
+values) is taken as none.
+
+`resolution` guards against believing so small an s: an accuracy over m images moves in steps of 1/m, and a difference
+of two such values hides a deviation of resolution / sqrt(6) (Sheppard). s is never taken to be smaller.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Does a ticket survive when the rest of the network is redrawn? The rule, fixed before any data.
 
 Measured by the IoU of the re-pruned mask with the ticket, in three arms per ticket: *kept* (ticket kept, rest redrawn),
-*ceiling* (the original dense network under a new data order: what survives mere SGD noise), and *random* (a random set of
-the same per-layer density kept instead).
+*ceiling* (the original dense network under a new data order: what survives mere SGD noise), and *random* (a random set
+of the same per-layer density kept instead).
 
 - survives: the lower 95% bound of kept / ceiling is at least 0.8;
 - fails: the upper 95% bound of kept - random is at most 0.05;
@@ -42,7 +42,7 @@ class SurvivalVerdict:
         tickets_needed: For undecided, the tickets that would decide if the estimates and their spread held; None where
             no number would.
         reason: The verdict in words.
-        caveat: How the trial falls short of the protocol; empty if it does not.
+        caveat: How the trial falls short of the protocol, or of meaning much; empty if it does not.
     """
 
     word: SurvivalWord
@@ -84,7 +84,8 @@ def survival_verdict(
     table = means.T
     ratio = summary_bootstrap(table, _ratio, n_boot=n_boot, seed=seed, level=level)
     difference = summary_bootstrap(table, _difference, n_boot=n_boot, seed=seed, level=level)
-    caveat = _caveat(len(iou_kept), min(vector(redraws).size for redraws in iou_kept))
+    ceiling_above_random = float(means[1].mean() - means[2].mean())
+    caveat = _caveat(len(iou_kept), min(vector(redraws).size for redraws in iou_kept), ceiling_above_random)
     word, reason = _word(ratio, difference)
     needed = _tickets_needed(ratio, difference) if word == "undecided" else None
     return SurvivalVerdict(word, ratio, difference, needed, reason, caveat)
@@ -92,10 +93,7 @@ def survival_verdict(
 
 def _word(ratio: Interval, difference: Interval) -> tuple[SurvivalWord, str]:
     if ratio.n < MINIMUM_TICKETS:
-        return (
-            "undecided",
-            f"{ratio.n} ticket{'s' * (ratio.n != 1)}: the bootstrap needs {MINIMUM_TICKETS} to mean anything",
-        )
+        return "undecided", f"{ratio.n} ticket{'s' * (ratio.n != 1)}, and the bootstrap needs {MINIMUM_TICKETS}"
     survives = ratio.low is not None and ratio.low >= SURVIVES_AT
     fails = difference.high is not None and difference.high <= FAILS_AT
     if survives and fails:
@@ -114,8 +112,8 @@ def _tickets_needed(ratio: Interval, difference: Interval) -> int | None:
     """Fewest tickets at which a bound would cross its threshold, if bounds close in as 1 / sqrt(tickets).
 
     From n tickets with estimate e, bound b and threshold c on the far side of b: n (e - b)^2 / (e - c)^2. None when
-    neither estimate lies on the deciding side of its threshold: no number of tickets is then expected to decide. With
-    fewer than 2 tickets there is no spread to go by, and the answer is the minimum.
+    neither estimate lies on the deciding side of its threshold, or both do: no number of tickets is then expected to
+    decide. With fewer than 2 tickets there is no spread to go by, and the answer is the minimum.
     """
     if ratio.low is None or difference.high is None:
         return MINIMUM_TICKETS
@@ -124,16 +122,19 @@ def _tickets_needed(ratio: Interval, difference: Interval) -> int | None:
         (difference.high - difference.estimate, FAILS_AT - difference.estimate),
     ]
     needed = [math.ceil(ratio.n * (spread / room) ** 2) for spread, room in asked if room > 0]
-    return max(min(needed), MINIMUM_TICKETS) if len(needed) == 1 else None
+    return max(needed[0], MINIMUM_TICKETS) if len(needed) == 1 else None
 
 
-def _caveat(tickets: int, redraws: int) -> str:
-    if tickets >= PROTOCOL_TICKETS and redraws >= PROTOCOL_REDRAWS:
-        return ""
-    return (
-        f"{tickets} tickets x {redraws} redraws fall short of the protocol "
-        f"({PROTOCOL_TICKETS} tickets x {PROTOCOL_REDRAWS} redraws)"
-    )
+def _caveat(tickets: int, redraws: int, ceiling_above_random: float) -> str:
+    short: list[str] = []
+    if tickets < PROTOCOL_TICKETS or redraws < PROTOCOL_REDRAWS:
+        short.append(
+            f"{tickets} tickets x {redraws} redraws fall short of the protocol "
+            f"({PROTOCOL_TICKETS} tickets x {PROTOCOL_REDRAWS} redraws)"
+        )
+    if ceiling_above_random <= FAILS_AT:
+        short.append(f"the ceiling itself lies within {FAILS_AT:g} of a random set, so that to fail means little")
+    return "; ".join(short)
 
 
 def _ticket_means(arm: Sequence[Numbers], name: str) -> Vector:
