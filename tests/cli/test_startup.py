@@ -1,0 +1,55 @@
+"""Verbs that need no torch load none: asserted on the modules, not on the clock (`benchmarks/bench_startup.py`)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "digits.yaml"
+HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt_rtx", "tensorrt", "sklearn", "scipy", "torch_pruning")
+# Runs the console script's entry point, then names the heavy modules on stderr, whatever the exit.
+PROBE = f"""
+import atexit, sys
+atexit.register(lambda: print("heavy:", *[name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr))
+from sparsify.cli.main import main
+sys.argv[0] = "sparsify"
+main()
+"""
+
+
+def _heavy_modules_after(*arguments: str, exit_code: int = 0) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True)
+    assert done.returncode == exit_code, done.stderr
+    return done.stderr.splitlines()[-1].removeprefix("heavy:").split()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("validate", str(RECIPE)),
+        ("schema",),
+        ("ls",),
+        ("ls", "recipes"),
+    ],
+    ids=" ".join,
+)
+def test_imports_nothing_heavy(arguments):
+    assert _heavy_modules_after(*arguments) == []
+
+
+def test_the_probe_sees_what_is_imported():
+    done = subprocess.run(
+        [sys.executable, "-c", "import scipy\n" + PROBE, "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "heavy: scipy"
+
+
+def test_the_package_itself_imports_nothing_heavy():
+    code = f"import sys, sparsify; sparsify.Recipe; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
