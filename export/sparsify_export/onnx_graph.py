@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def _exported(module: nn.Module, example: Tensor, opset: int) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Silence two notes of the exporter that say nothing about the model: torchvision's absence, its own deprecations."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     before = logger.level
