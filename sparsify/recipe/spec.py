@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sparsify.recipe.misfit import Misfit
+from sparsify.recipe.rules import rules
 from sparsify.recipe.step import Step
 
 Count = Annotated[int, Field(ge=0)]
@@ -53,6 +55,12 @@ class SgdSpec(Spec):
     nesterov: bool = Field(default=False, description="Whether momentum looks ahead (Nesterov).")
     weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty added to the gradient.")
 
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> SgdSpec:
+        if self.nesterov and self.momentum == 0:
+            raise Misfit(("nesterov",), expected="momentum above 0", got="momentum 0", mend="write nesterov: false")
+        return self
+
 
 class AdamSpec(Spec):
     """Adam, or AdamW with its decoupled weight decay."""
@@ -81,8 +89,11 @@ class ScheduleSpec(Spec):
 
     @model_validator(mode="after")
     def _milestones_belong_to_multistep(self) -> ScheduleSpec:
-        if (self.name == "multistep") != bool(self.milestones):
-            raise ValueError("milestones are given exactly when schedule.name is multistep")
+        if self.name == "multistep" and not self.milestones:
+            raise Misfit(("milestones",), expected="milestones for multistep", got="none", mend="write [80ep, 120ep]")
+        if self.milestones and self.name != "multistep":
+            mend = "remove them, or write name: multistep"
+            raise Misfit(("milestones",), expected=f"no milestones for {self.name}", got="some", mend=mend)
         return self
 
 
@@ -233,15 +244,7 @@ class Recipe(Spec):
         return values
 
     @model_validator(mode="after")
-    def _levels_exist(self) -> Recipe:
-        deepest = self.prune.levels
-        for where, levels in [(f"controls: {c.name}", c.levels) for c in self.controls] + [
-            (f"probes: {p.name}", p.levels) for p in self.probes
-        ]:
-            if beyond := [level for level in levels if level > deepest]:
-                raise ValueError(f"{where}: level {beyond[0]} does not exist, prune.levels is {deepest}")
-        if len({control.name for control in self.controls}) < len(self.controls):
-            raise ValueError("controls: each control is named once, with all its levels")
-        if isinstance(self.export.level, int) and self.export.level > deepest:
-            raise ValueError(f"export.level: level {self.export.level} does not exist, prune.levels is {deepest}")
+    def _fields_fit_together(self) -> Recipe:
+        for misfit in rules(self.model_dump(), self.prune.levels):
+            raise misfit
         return self

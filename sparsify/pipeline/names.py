@@ -1,0 +1,65 @@
+"""A recipe's file to a `Recipe` whose model, data and targets exist. Torch-free: only catalogues are read.
+
+The recipe's floor cannot know them, so it takes these checks as arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparsify.data.catalogue import check_source
+from sparsify.models.catalogue import check_model
+from sparsify.recipe.load import load_recipe
+from sparsify.recipe.misfit import Check, Misfit, near, shown
+from sparsify.recipe.spec import Recipe
+from sparsify_export.targets import TARGETS
+
+_MESSAGE = re.compile(r"expected (?P<expected>.+), got (?P<got>.+?)(?:; (?P<mend>.+))?", re.DOTALL)
+
+
+def load_checked(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """`load_recipe` with every check there is; raises as it does."""
+    return load_recipe(path, overrides, NAME_CHECKS)
+
+
+def model_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether the zoo has the model."""
+    yield from _asked(check_model, tree.get("model"), ("model",), "see `sparsify ls models`")
+
+
+def source_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether there is such a data source; whether its files are there is found out when they are read."""
+    data = tree.get("data")
+    source = data.get("source") if isinstance(data, Mapping) else None
+    yield from _asked(check_source, source, ("data", "source"), "see `sparsify ls datasets`")
+
+
+def targets_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether the deployment targets exist; whether they can run here, `sparsify doctor` says."""
+    export = tree.get("export")
+    targets = export.get("targets") if isinstance(export, Mapping) else None
+    for i, target in enumerate(targets if isinstance(targets, (list, tuple)) else ()):
+        if isinstance(target, str) and target not in TARGETS:
+            mend = near(target, TARGETS) or "see `sparsify ls targets`"
+            expected = f"a target among {', '.join(TARGETS)}"
+            yield Misfit(("export", "targets", i), expected=expected, got=shown(target), mend=mend)
+
+
+NAME_CHECKS: tuple[Check, ...] = (model_exists, source_exists, targets_exist)
+
+
+def _asked(check: Callable[[str], None], value: Any, path: tuple[str, ...], mend: str) -> Iterator[Misfit]:
+    """What a catalogue's own check has to say of the value, if it is text at all."""
+    if not isinstance(value, str):
+        return
+    try:
+        check(value.strip())
+    except ValueError as error:
+        said = _MESSAGE.fullmatch(str(error))
+        if said is None:
+            yield Misfit(path, expected="a known name", got=shown(value), mend=str(error))
+        else:
+            yield Misfit(path, expected=said["expected"], got=said["got"], mend=said["mend"] or mend)

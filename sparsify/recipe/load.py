@@ -1,0 +1,86 @@
+"""A recipe's file and its overrides to a `Recipe`, or to every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from sparsify.errors import RecipeError
+from sparsify.recipe.explain import explain
+from sparsify.recipe.faults import Fault
+from sparsify.recipe.files import read_text
+from sparsify.recipe.misfit import Check, Misfit, shown
+from sparsify.recipe.overrides import apply_overrides, parse_override
+from sparsify.recipe.rules import rules
+from sparsify.recipe.spec import PruneSpec, Recipe
+from sparsify.recipe.yaml_source import Document, read_yaml
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), checks: Iterable[Check] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: The YAML file; `resolve_recipe_path` finds it from what a person typed.
+        overrides: `a.b=c` each, as given to `--set`; of several for one field the last wins.
+        checks: Further checks of the plain tree, such as `sparsify.pipeline.names.NAME_CHECKS`: which models, data
+            and targets exist is not known down here.
+
+    Raises:
+        RecipeError: The recipe is invalid; `faults` holds every `Fault`, in the file's order and then the overrides'.
+        UsageError: An override has no `=`.
+        InputOutputError: The file cannot be read.
+    """
+    parsed = [parse_override(text, rank) for rank, text in enumerate(overrides, start=1)]
+    document = read_yaml(read_text(path), str(path))
+    if not isinstance(document.tree, dict):
+        raise RecipeError(document.faults or [_not_a_mapping(document)])
+    _spell_out_data(document)
+    apply_overrides(document, parsed)
+    recipe, misfits = _validate(document.tree, checks)
+    faults = [*document.faults, *_located(misfits, document)]
+    if recipe is None or faults:
+        raise RecipeError(sorted(faults, key=lambda fault: fault.place.order))
+    return recipe
+
+
+def _validate(tree: dict[str, Any], checks: Iterable[Check]) -> tuple[Recipe | None, list[Misfit]]:
+    found = list(rules(tree, PruneSpec().levels))
+    for check in checks:
+        found += check(tree)
+    try:
+        return Recipe.model_validate(_with_tuples(tree), strict=True), found
+    except ValidationError as error:
+        known = {misfit.path for misfit in found}
+        return None, found + [misfit for misfit in explain(error, tree) if misfit.path not in known]
+
+
+def _located(misfits: Iterable[Misfit], document: Document) -> Iterator[Fault]:
+    """The misfits with their places, but for those below a value that was refused as YAML already."""
+    for misfit in misfits:
+        above = (misfit.path[:length] for length in range(len(misfit.path) + 1))
+        if document.opaque.isdisjoint(above):
+            yield Fault.of(misfit, document.place(misfit.path, at_key=misfit.at_key))
+
+
+def _spell_out_data(document: Document) -> None:
+    """Write `data: digits` as `data: {source: digits}`, so that overrides and messages see one form."""
+    data = document.tree.get("data")
+    if isinstance(data, str):
+        document.tree["data"] = {"source": data}
+        document.values["data", "source"] = document.values[("data",)]
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists as tuples: what the frozen models hold, and all that strict validation takes."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _not_a_mapping(document: Document) -> Fault:
+    got = "an empty file" if document.tree is None else shown(document.tree)
+    mend = "begin with name: and model:, or write a starter with `sparsify init`"
+    return Fault.of(Misfit((), expected="a mapping of keys at the top", got=got, mend=mend), document.place(()))

@@ -1,0 +1,38 @@
+"""The recipe's JSON Schema (draft 2020-12), for editors and for whoever writes recipes by machine."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from sparsify.recipe.spec import Recipe
+from sparsify.recipe.step import Step
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class _Generate(GenerateJsonSchema):
+    """Writes a default step as a recipe does."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return str(dft) if isinstance(dft, Step) else super().encode_default(dft)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The schema as plain JSON values; every field has its description."""
+    schema = Recipe.model_json_schema(schema_generator=_Generate)
+    data = schema["properties"]["data"]
+    short = {"type": "string", "description": "Short for a mapping with `source` alone: `data: digits`."}
+    schema["properties"]["data"] = {
+        "anyOf": [{"$ref": data["$ref"]}, short],
+        "description": data["description"],
+        "title": "Data",
+    }
+    return {"$schema": DRAFT, **schema, "title": "sparsify recipe"}
+
+
+def schema_text() -> str:
+    """The schema as it is printed and committed: indented JSON with a newline at the end."""
+    return json.dumps(recipe_schema(), indent=2) + "\n"
