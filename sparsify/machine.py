@@ -1,4 +1,4 @@
-"""What this machine is: processor, instruction sets, cores, GPUs, versions. Torch-free, and safe where nothing is there.
+"""What this machine is: processor, instruction sets, cores, GPUs, versions. Torch-free, safe where nothing is there.
 
 A speed belongs to the machine it was measured on, so `hardware()` is part of a latency stage's key; `environment()`
 adds what explains a measurement but does not identify the machine.
@@ -58,7 +58,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-@cache
 def versions(*distributions: str) -> dict[str, str]:
     """Distribution -> installed version, or `absent`, without importing any of them."""
     return {name: _version(name) for name in distributions}
