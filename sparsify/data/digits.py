@@ -1,0 +1,51 @@
+"""scikit-learn's embedded digits: 1,797 images of 8x8, pixels 0 to 16."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.data.catalogue import DATASETS
+from sparsify.data.source import Part, Source
+from sparsify.errors import CorruptError, UnavailableError
+
+SIDE = 8
+WHITE = 16.0
+
+
+def read_digits() -> Source:
+    """The digits, all as training images: they have no test set of their own.
+
+    Raises:
+        UnavailableError: scikit-learn is not installed.
+        CorruptError: Its copy of the digits is not the one this library knows.
+    """
+    table = _table()
+    pixels = table[:, :-1].astype(np.uint8).reshape(-1, 1, SIDE, SIDE)
+    labels = table[:, -1].astype(np.int64)
+    content = hashlib.sha256(pixels.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
+    if content != DATASETS["digits"].content:
+        raise CorruptError(
+            f"scikit-learn's digits: expected SHA-256 {DATASETS['digits'].content}, got {content}; reinstall it"
+        )
+    return Source("digits", WHITE, Part(pixels, labels))
+
+
+def _table() -> NDArray[Any]:
+    """One row an image: 64 pixels, then the label. Read where it lies, as importing scikit-learn takes over a second."""
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise UnavailableError("the digits are scikit-learn's, which is not installed; run: pip install scikit-learn")
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if path.is_file():
+        with gzip.open(path, "rt") as file:
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    return np.column_stack(load_digits(return_X_y=True))

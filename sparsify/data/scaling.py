@@ -1,0 +1,73 @@
+"""From pixels to the float32 that networks see, by statistics of the training part alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.errors import UsageError
+
+CHUNK = 1024  # images at a time, so that temporary arrays stay small
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Per channel, `scaled = pixel * factor + shift`."""
+
+    factor: tuple[float, ...]
+    shift: tuple[float, ...]
+
+    def apply(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Scaled float32 images of uint8 or float32 images (N, C, H, W)."""
+        scaled = np.empty(pixels.shape, np.float32)
+        for channel, (factor, shift) in enumerate(zip(self.factor, self.shift, strict=True)):
+            np.multiply(pixels[:, channel], np.float32(factor), out=scaled[:, channel], dtype=np.float32)
+            scaled[:, channel] += np.float32(shift)
+        return scaled
+
+
+def fit_scaling(name: str, pixels: NDArray[Any], *, white: float, how: Literal["unit", "standard"]) -> Scaling:
+    """What takes these training images to [0, 1] (`unit`), or to mean 0 and deviation 1 per channel (`standard`).
+
+    A channel that never varies is shifted to 0 and not stretched. The statistics of uint8 images are exact integers,
+    hence equal on every machine.
+
+    Args:
+        name: What errors call the source.
+        pixels: The training images (N, C, H, W), uint8 or float32.
+        white: Pixel value that stands for 1.0.
+        how: The recipe's `data.normalize`.
+
+    Raises:
+        UsageError: `unit` was asked of float images that are not in [0, 1].
+    """
+    channels = pixels.shape[1]
+    if how == "unit":
+        if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > white):
+            raise UsageError(
+                f"{name}: data.normalize = unit expects float images in [0, {white:g}], got [{pixels.min():g}, "
+                f"{pixels.max():g}]; write normalize: standard, or give uint8"
+            )
+        return Scaling((1 / white,) * channels, (0.0,) * channels)
+    moments = [_moments(pixels[:, channel]) for channel in range(channels)]
+    factors = tuple(1 / deviation if deviation > 0 else 1 / white for _, deviation in moments)
+    return Scaling(factors, tuple(-mean * factor for (mean, _), factor in zip(moments, factors, strict=True)))
+
+
+def _moments(channel: NDArray[Any]) -> tuple[float, float]:
+    """Mean and population deviation of one channel (N, H, W), in pixel values."""
+    if channel.dtype != np.uint8:
+        mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in _chunks(channel)) / channel.size
+        squares = sum(float(np.square(chunk - mean, dtype=np.float64).sum()) for chunk in _chunks(channel))
+        return mean, float(np.sqrt(squares / channel.size))
+    total = sum(int(chunk.sum(dtype=np.uint64)) for chunk in _chunks(channel))
+    squares = sum(int(np.square(chunk, dtype=np.uint32).sum(dtype=np.uint64)) for chunk in _chunks(channel))
+    variance = (channel.size * squares - total * total) / channel.size**2
+    return total / channel.size, float(np.sqrt(variance))
+
+
+def _chunks(channel: NDArray[Any]) -> list[NDArray[Any]]:
+    return [channel[start : start + CHUNK] for start in range(0, len(channel), CHUNK)]
