@@ -14,23 +14,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from google.protobuf.message import DecodeError
-from onnx import helper, numpy_helper
+from onnx import helper
 from torch import Tensor, nn
 
-from sparsify.errors import CorruptError, InputOutputError, UsageError
+from sparsify.errors import CorruptError, UsageError
 from sparsify.store.atomic import write_bytes
 from sparsify_export.installed import EXPORTER_OPSET, readable
+from sparsify_export.onnx_check import weight_zeros
 
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 _LARGEST = 2**31 - 1
 
 
 def onnx_from_module(
-    module: nn.Module, example: Tensor, out: Path, *, opset: int | None = None, metadata: Mapping[str, str] | None = None
+    module: nn.Module,
+    example: Tensor,
+    out: Path,
+    *,
+    opset: int | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Path:
     """Write `module` to the file `out` and return it; input `input`, output `logits`, first axis `batch`.
 
@@ -60,41 +64,14 @@ def onnx_from_module(
     return out
 
 
-def load_graph(path: Path) -> onnx.ModelProto:
-    """Read and check an ONNX file of any origin.
-
-    Raises:
-        InputOutputError: There is no such file.
-        CorruptError: It is not ONNX, or onnx's checker refuses it.
-    """
-    if not path.is_file():
-        raise InputOutputError(f"{path}: expected an ONNX file, found none; check the path")
-    try:
-        model = onnx.load(path)
-        onnx.checker.check_model(str(path))
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CorruptError(f"{path}: expected a valid ONNX file, got: {reason}; export it again") from error
-    return model
-
-
-def weight_zeros(model: onnx.ModelProto) -> tuple[int, int]:
-    """Zeros and elements over the floating-point initializers of two axes or more."""
-    zeros = elements = 0
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.ndim >= 2 and np.issubdtype(values.dtype, np.floating):
-            zeros += int((values == 0).sum())
-            elements += values.size
-    return zeros, elements
-
-
 def _choose(opset: int | None) -> int:
     newest = readable().opset
     if opset is None:
         return min(EXPORTER_OPSET, newest)
     if not 18 <= opset <= newest:
-        raise UsageError(f"opset: expected 18 to {newest}, what the exporter and the installed runtime share, got {opset}")
+        raise UsageError(
+            f"opset: expected 18 to {newest}, what the exporter and the installed runtime share, got {opset}"
+        )
     return opset
 
 
@@ -149,4 +126,6 @@ def _require_zeros(module: nn.Module, model: onnx.ModelProto, out: Path) -> None
     expected = sum(int((value == 0).sum()) for value in module.parameters() if value.ndim >= 2)
     found, _ = weight_zeros(model)
     if found < expected:
-        raise CorruptError(f"{out}: expected at least {expected} zero weights as in the module, got {found} in the graph")
+        raise CorruptError(
+            f"{out}: expected at least {expected} zero weights as in the module, got {found} in the graph"
+        )

@@ -27,7 +27,9 @@ class Dependencies:
         try:
             import torch_pruning
         except ImportError as error:
-            raise UnavailableError(f"expected torch-pruning, got {error}; pip install 'torch-pruning>=1.6.1,<1.7'") from error
+            raise UnavailableError(
+                f"expected torch-pruning, got {error}; pip install 'torch-pruning>=1.6.1,<1.7'"
+            ) from error
         for parameter in model.parameters():  # frozen parameters leave no trace in autograd: nothing would be found
             parameter.requires_grad_(True)
         self._names = {module: name for name, module in model.named_modules()}

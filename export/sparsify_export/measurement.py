@@ -1,0 +1,148 @@
+"""Two networks timed side by side: the record of it, and what may be said of it.
+
+    launch    one process: dense against itself (A/A), then dense against sparse (A/B), each warmed up apart
+    pair      one inference of each, in an order drawn at random
+
+Raw samples are what is kept; every number is derived from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from sparsify.errors import CorruptError
+from sparsify.stats.interval import Interval
+from sparsify.stats.latency import Verdict, latency_verdict, paired_log_ratio, percentiles
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pairs in the order they were taken: times of both halves, and which half went first."""
+
+    first_ms: tuple[float, ...]
+    second_ms: tuple[float, ...]
+    first_went_first: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.first_ms)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What one process measured."""
+
+    aa: Samples
+    """Dense against itself, in separate sessions."""
+    ab: Samples
+    """Dense against sparse."""
+    warmup: int
+    """Inferences of each before any was timed; A/A and A/B alike."""
+    seed: int
+    dense: Mapping[str, str | int]
+    """`Runtime.describe()` of the dense network's runtime."""
+    sparse: Mapping[str, str | int]
+    environment: Mapping[str, Any]
+    """Machine, versions, affinity, load average before and after, batch, precision, what was timed."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Launches of one comparison, and the band of ratios that counts as equivalent."""
+
+    launches: tuple[Launch, ...]
+    equivalence: float
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Speedup of sparse over dense, above 1 = faster: exp of the median over pairs of log(dense / sparse)."""
+        return self._interval(lambda launch: launch.ab)
+
+    @cached_property
+    def aa_interval(self) -> Interval:
+        """The same of dense against itself: what this machine cannot tell from 1."""
+        return self._interval(lambda launch: launch.aa)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Faster, slower, equivalent or inconclusive, by the rule of `sparsify.stats`."""
+        return latency_verdict(self.interval, self.aa_interval, self.equivalence)
+
+    @property
+    def dense_ms(self) -> tuple[float, ...]:
+        """Every time of the dense network beside the sparse one."""
+        return tuple(value for launch in self.launches for value in launch.ab.first_ms)
+
+    @property
+    def sparse_ms(self) -> tuple[float, ...]:
+        """Every time of the sparse network."""
+        return tuple(value for launch in self.launches for value in launch.ab.second_ms)
+
+    def comparison(self) -> dict[str, Any]:
+        """`speedup`, `ci_low`, `ci_high`, `verdict`, `pairs`, and what explains them."""
+        interval, verdict = self.interval, self.verdict
+        return {
+            "speedup": interval.estimate,
+            "ci_low": interval.low,
+            "ci_high": interval.high,
+            "verdict": verdict.word,
+            "reason": verdict.reason,
+            "pairs": interval.n,
+            "launches": len(self.launches),
+            "equivalence": self.equivalence,
+            "aa": self.aa_interval.to_json(),
+            "dense_ms": {f"p{p}": value for p, value in percentiles(self.dense_ms).items()},
+            "sparse_ms": {f"p{p}": value for p, value in percentiles(self.sparse_ms).items()},
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison and, under `launches`, every raw sample."""
+        return {
+            "comparison": self.comparison(),
+            "equivalence": self.equivalence,
+            "launches": [asdict(launch) for launch in self.launches],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Latency:
+        """Read what `to_json` wrote; derived numbers are computed anew. Raises `CorruptError`."""
+        try:
+            return cls(tuple(launch_from_json(launch) for launch in value["launches"]), float(value["equivalence"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(
+                f"latency: expected samples as they were written, got a record with {error!r}"
+            ) from error
+
+    def _interval(self, samples: Callable[[Launch], Samples]) -> Interval:
+        taken = [samples(launch) for launch in self.launches]
+        first = [value for part in taken for value in part.first_ms]
+        second = [value for part in taken for value in part.second_ms]
+        names = [number for number, part in enumerate(taken) for _ in part.first_ms]
+        return paired_log_ratio(first, second, launch=names if len(taken) > 1 else None)
+
+
+def launch_from_json(value: Mapping[str, Any]) -> Launch:
+    """Read one launch of `Latency.to_json`; KeyError, TypeError or ValueError where it is none."""
+    return Launch(
+        aa=_samples(value["aa"]),
+        ab=_samples(value["ab"]),
+        warmup=int(value["warmup"]),
+        seed=int(value["seed"]),
+        dense=dict(value["dense"]),
+        sparse=dict(value["sparse"]),
+        environment=dict(value["environment"]),
+    )
+
+
+def _samples(value: Mapping[str, Any]) -> Samples:
+    first, second = _floats(value["first_ms"]), _floats(value["second_ms"])
+    orders = tuple(bool(order) for order in value["first_went_first"])
+    if not len(first) == len(second) == len(orders):
+        raise ValueError(f"{len(first)}, {len(second)} and {len(orders)} entries for one set of pairs")
+    return Samples(first, second, orders)
+
+
+def _floats(values: Iterable[Any]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
