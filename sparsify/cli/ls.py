@@ -50,9 +50,9 @@ def _targets() -> dict[str, str]:
 
 
 def _probes() -> dict[str, str]:
-    from sparsify.probes.catalogue import PROBES
+    from sparsify.probes.registry import PROBES
 
-    return PROBES
+    return _summaries(PROBES)
 
 
 Kind = Literal["recipes", "models", "datasets", "criteria", "targets", "probes"]

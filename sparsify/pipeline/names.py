@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparsify.data.catalogue import check_source
-from sparsify.models.catalogue import check_model
+from sparsify.data.catalogue import DATASETS, check_source
+from sparsify.models.catalogue import check_fit, check_model
+from sparsify.recipe.files import resolve_recipe_path
 from sparsify.recipe.load import load_recipe
 from sparsify.recipe.misfit import Check, Misfit, near, shown
 from sparsify.recipe.spec import Recipe
@@ -20,9 +21,14 @@ from sparsify_export.targets import TARGETS
 _MESSAGE = re.compile(r"expected (?P<expected>.+), got (?P<got>.+?)(?:; (?P<mend>.+))?", re.DOTALL)
 
 
-def load_checked(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """`load_recipe` with every check there is; raises as it does."""
-    return load_recipe(path, overrides, NAME_CHECKS)
+def load_checked(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe with every check there is; raises as `load_recipe` does.
+
+    Args:
+        recipe: A recipe's file, or the name of a shipped one.
+        overrides: `a.b=c` each, as given to `--set`.
+    """
+    return load_recipe(resolve_recipe_path(str(recipe)), overrides, NAME_CHECKS)
 
 
 def model_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:
@@ -37,6 +43,24 @@ def source_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     yield from _asked(check_source, source, ("data", "source"), "see `sparsify ls datasets`")
 
 
+def model_fits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether the model takes the data's images, where their shape is known beforehand."""
+    data, model = tree.get("data"), tree.get("model")
+    source = data.get("source") if isinstance(data, Mapping) else None
+    entry = DATASETS.get(source) if isinstance(source, str) else None
+    if entry is None or entry.input_shape is None or entry.classes is None or not isinstance(model, str):
+        return
+    try:
+        check_model(model)
+    except ValueError:
+        return  # `model_exists` says so
+    try:
+        check_fit(model, entry.input_shape, entry.classes)
+    except ValueError as error:
+        got, _, mend = str(error).partition("; ")
+        yield Misfit(("model",), expected=f"a model that fits {source}", got=got, mend=mend)
+
+
 def targets_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     """Whether the deployment targets exist; whether they can run here, `sparsify doctor` says."""
     export = tree.get("export")
@@ -48,7 +72,7 @@ def targets_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
             yield Misfit(("export", "targets", i), expected=expected, got=shown(target), mend=mend)
 
 
-NAME_CHECKS: tuple[Check, ...] = (model_exists, source_exists, targets_exist)
+NAME_CHECKS: tuple[Check, ...] = (model_exists, source_exists, model_fits, targets_exist)
 
 
 def _asked(check: Callable[[str], None], value: Any, path: tuple[str, ...], mend: str) -> Iterator[Misfit]:

@@ -22,7 +22,7 @@ def rules(tree: Mapping[str, Any], default_levels: int) -> Iterator[Misfit]:
     yield from _levels_exist(tree, default_levels)
     yield from _named_once(tree)
     yield from _training_takes_time(tree)
-    yield from _rewind_within_training(tree)
+    yield from _within_training(tree)
     yield from _milestones(tree)
 
 
@@ -74,15 +74,17 @@ def _training_takes_time(tree: Mapping[str, Any]) -> Iterator[Misfit]:
             yield Misfit(("train", key), expected="at least one step", got=str(step), mend=f"write for example {mend}")
 
 
-def _rewind_within_training(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+def _within_training(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Rewinding, warm-up and milestones lie before the end; steps in different units cannot be compared here."""
     steps = _step(_get(tree, "train", "steps"))
-    for path, mend in (
-        (("prune", "rewind"), "rewind to an earlier step"),
-        (("train", "schedule", "warmup"), "shorten the warm-up"),
-    ):
-        step = _step(_get(tree, *path))
+    milestones = ("train", "schedule", "milestones")
+    placed: list[tuple[KeyPath, Any]] = [((*milestones, i), v) for i, v in enumerate(_list(_get(tree, *milestones)))]
+    placed += [(path, _get(tree, *path)) for path in (("prune", "rewind"), ("train", "schedule", "warmup"))]
+    for path, value in placed:
+        step = _step(value)
         if step and steps and step.count and step.unit == steps.unit and step.count >= steps.count:
-            yield Misfit(path, expected=f"a step before the end, train.steps = {steps}", got=str(step), mend=mend)
+            expected = f"a step before the end of training, train.steps = {steps}"
+            yield Misfit(path, expected=expected, got=str(step), mend="name an earlier one, or train longer")
 
 
 def _milestones(tree: Mapping[str, Any]) -> Iterator[Misfit]:
