@@ -42,7 +42,7 @@ def load_checkpoint(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str
     if not path.exists():
         return None
     try:
-        tensors, metadata = read_tensors(path)
+        tensors, metadata = read_tensors(path, ours=True)
     except CorruptError as error:
         _log.warning("%s; it was discarded, training starts again", error)
         path.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify.store.atomic import write_chunks
 from sparsify.store.digest import canonical_json
 
+_METADATA = "__metadata__"
 _CHECKSUM = "sha256"
 _DTYPES = {
     torch.float64: "F64",
@@ -41,7 +42,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write tensors, from any device, as one safetensors file, atomically; equal input gives equal bytes.
 
     Raises:
-        UsageError: A dtype that safetensors files of ours do not hold.
+        UsageError: A dtype or a name that safetensors files of ours do not hold.
         InputOutputError: Disk full, no permission and the like; nothing was replaced.
     """
     # Widest elements first keeps every tensor aligned, which readers that map the file into memory rely on.
@@ -55,8 +56,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
             raise UsageError(f"{path}: {name}: expected one of {sorted(_DTYPES.values())}, got {tensor.dtype}")
         start, end = end, end + len(raw)
         header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    header["__metadata__"] = dict(metadata or {})
-    header["__metadata__"][_CHECKSUM] = _checksum(header, payload)
+    if _METADATA in header:
+        raise UsageError(f"{path}: expected no tensor named {_METADATA}, which the format reserves; rename it")
+    header[_METADATA] = dict(metadata or {})
+    header[_METADATA][_CHECKSUM] = _checksum(header, payload)
     text = canonical_json(header)
     text += b" " * (-len(text) % 8)
     write_chunks(path, [len(text).to_bytes(8, "little"), text, *payload])
@@ -72,8 +75,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return read_tensors(path)[0]
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """As `load_tensors`, with the file's metadata (our checksum left out)."""
+def read_tensors(path: Path, *, ours: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """As `load_tensors`, with the file's metadata; `ours` refuses a file that lacks our checksum."""
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -83,11 +86,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = parse_safetensors(data)
         start = 8 + int.from_bytes(data[:8], "little")
         header = json.loads(data[8:start])
-        metadata: dict[str, str] = header.get("__metadata__", {})
+        metadata: dict[str, str] = header.get(_METADATA, {})
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CorruptError(f"{path}: expected a safetensors file, got damaged bytes ({error})") from error
     expected = metadata.pop(_CHECKSUM, None)
-    if expected is not None and expected != _checksum(header, [memoryview(data)[start:]]):
+    if (ours or expected is not None) and expected != _checksum(header, [memoryview(data)[start:]]):
         raise CorruptError(f"{path}: changed since it was written: its contents do not match its own checksum")
     return {name: tensors[name] for name in sorted(tensors)}, metadata
 

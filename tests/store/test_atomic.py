@@ -84,7 +84,9 @@ def test_a_writer_that_fails_half_way_leaves_the_old_file(tmp_path: Path):
 def test_full_disk_keeps_the_old_file_and_says_what_to_do(full_disk: Path):
     path = full_disk / "f"
     write_bytes(path, b"old")
-    with pytest.raises(InputOutputError, match=r"f: could not be written: No space left on device; nothing was repl.*free"):
+    with pytest.raises(
+        InputOutputError, match=r"f: could not be written: No space left on device; nothing was repl.*free"
+    ):
         write_bytes(path, b"x" * 200_000)
     assert path.read_bytes() == b"old"
     assert names(full_disk) == ["f"]
@@ -108,9 +110,8 @@ def test_a_write_by_others_that_fills_the_disk_is_told_by_the_folder_too(full_di
 
 
 def test_other_operating_system_errors_pass_unchanged(tmp_path: Path):
-    with pytest.raises(FileNotFoundError):
-        with new_folder(tmp_path / "new"):
-            (tmp_path / "absent").read_bytes()
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "new"):
+        (tmp_path / "absent").read_bytes()
     assert names(tmp_path) == []
 
 
@@ -137,10 +138,9 @@ def test_new_folder_appears_only_at_the_end(tmp_path: Path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_new_folder_is_removed_when_the_block_raises(tmp_path: Path, error: type[BaseException]):
-    with pytest.raises(error):
-        with new_folder(tmp_path / "final") as folder:
-            (folder / "f").write_text("x")
-            raise error
+    with pytest.raises(error), new_folder(tmp_path / "final") as folder:
+        (folder / "f").write_text("x")
+        raise error
     assert names(tmp_path) == []
 
 
@@ -148,9 +148,8 @@ def test_an_existing_folder_is_not_overwritten_unless_asked(tmp_path: Path):
     final = tmp_path / "final"
     final.mkdir()
     (final / "old").touch()
-    with pytest.raises(UsageError, match="expected no such folder yet"):
-        with new_folder(final):
-            pass
+    with pytest.raises(UsageError, match="expected no such folder yet"), new_folder(final):
+        pass
     with new_folder(final, replace=True) as folder:
         (folder / "new").touch()
         assert names(final) == ["old"]
@@ -161,9 +160,8 @@ def test_a_failed_replacement_keeps_the_old_folder(tmp_path: Path):
     final = tmp_path / "final"
     final.mkdir()
     (final / "old").touch()
-    with pytest.raises(RuntimeError):
-        with new_folder(final, replace=True):
-            raise RuntimeError
+    with pytest.raises(RuntimeError), new_folder(final, replace=True):
+        raise RuntimeError
     assert names(tmp_path) == ["final", "final/old"]
 
 

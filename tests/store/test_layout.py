@@ -15,7 +15,9 @@ def fill(root: Path, *names: str) -> None:
 
 
 def test_walk_leaves_out_lock_checkpoints_and_temporaries(tmp_path: Path):
-    fill(tmp_path, "resolved.yaml", ".lock", ".partial/dense/x", ".tmp-a", "b/.tmp-c/d", "b/e", "b/.lock", "b/.partial/f")
+    fill(
+        tmp_path, "resolved.yaml", ".lock", ".partial/dense/x", ".tmp-a", "b/.tmp-c/d", "b/e", "b/.lock", "b/.partial/f"
+    )
     assert list(walk(tmp_path)) == ["b/.lock", "b/.partial/f", "b/e", "resolved.yaml"]
 
 
@@ -42,7 +44,9 @@ def test_an_absent_folder_is_accepted(tmp_path: Path):
 
 def test_a_folder_of_somebody_elses_is_refused(tmp_path: Path):
     fill(tmp_path, "thesis.tex", ".lock")
-    with pytest.raises(UsageError, match=r"holds thesis\.tex; nothing was written there, choose another with --run-dir"):
+    with pytest.raises(
+        UsageError, match=r"holds thesis\.tex; nothing was written there, choose another with --run-dir"
+    ):
         require_run_or_empty(tmp_path)
 
 

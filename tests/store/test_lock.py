@@ -42,7 +42,9 @@ def end(holder: subprocess.Popen[str]) -> None:
 def test_the_second_is_told_who_holds_it_and_gets_it_when_the_first_is_killed(tmp_path: Path):
     holder = start_holder(tmp_path)
     try:
-        with pytest.raises(BusyError, match=rf"held by process {holder.pid} on host {platform.node()} since 20\d\d-.*wait"):
+        with pytest.raises(
+            BusyError, match=rf"held by process {holder.pid} on host {platform.node()} since 20\d\d-.*wait"
+        ):
             with RunLock(tmp_path):
                 pass
     finally:
