@@ -32,13 +32,13 @@ def read_digits() -> Source:
     content = hashlib.sha256(pixels.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
     if content != DATASETS["digits"].content:
         raise CorruptError(
-            f"scikit-learn's digits: expected SHA-256 {DATASETS['digits'].content}, got {content}; reinstall it"
+            f"scikit-learn's digits: expected SHA-256 {DATASETS['digits'].content}, got {content}; reinstall scikit-learn"
         )
     return Source("digits", WHITE, Part(pixels, labels))
 
 
 def _table() -> NDArray[Any]:
-    """One row an image: 64 pixels, then the label. Read where it lies, as importing scikit-learn takes over a second."""
+    """One row an image: 64 pixels, then the label. Read where it lies: importing scikit-learn takes over a second."""
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise UnavailableError("the digits are scikit-learn's, which is not installed; run: pip install scikit-learn")
@@ -48,4 +48,5 @@ def _table() -> NDArray[Any]:
             return np.loadtxt(file, delimiter=",")
     from sklearn.datasets import load_digits
 
-    return np.column_stack(load_digits(return_X_y=True))
+    digits = load_digits()
+    return np.column_stack((digits["data"], digits["target"]))

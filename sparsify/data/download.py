@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
@@ -67,7 +67,7 @@ def _from_scratch(url: str, part: Path, check: Callable[[Path], object], limit: 
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> Generator[None]:
     """Hold the download of `path`; a second process waits here."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def _survey(files: Sequence[Path], image_size: int | None) -> tuple[int, tuple[i
             common = common or (file, _upright_size(image))
             if image_size is None and _upright_size(image) != common[1]:
                 raise UsageError(
-                    f"{file}: expected {_by(common[1])} pixels as {common[0].name} has, got {_by(_upright_size(image))}; "
+                    f"{file}: expected {_by(common[1])} pixels as in {common[0]}, got {_by(_upright_size(image))}; "
                     "set data.image_size to bring all to one size"
                 )
     if common is None:
@@ -108,7 +108,7 @@ def _centre(picture: Image.Image, side: int) -> Image.Image:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def _opened(file: Path) -> Generator[Image.Image]:
     """The picture, not decoded yet; whatever goes wrong with it in here is an error that names the file."""
     try:
         with warnings.catch_warnings():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -53,7 +53,7 @@ class NpzArchive:
 
 
 @contextmanager
-def open_npz(path: Path) -> Iterator[NpzArchive]:
+def open_npz(path: Path) -> Generator[NpzArchive]:
     """Open an `.npz` for reading.
 
     Raises:

@@ -53,16 +53,17 @@ class _Lines:
 
 def _with_bars() -> None:
     from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
     from sparsify.data.fashion_mnist import locate
 
-    columns = (TextColumn("{task.description}"), *Progress.get_default_columns()[1:2], DownloadColumn())
-    with Progress(*columns, TransferSpeedColumn(), console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, object] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int | None) -> None:
-            task = tasks.setdefault(name, bars.add_task(name, total=total)) if name not in tasks else tasks[name]
-            bars.update(task, completed=done, total=total)
+            if name not in tasks:
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=total)
 
         locate(show)

@@ -72,9 +72,7 @@ def check_source_parts(source: Source) -> Source:
         if part is None:
             continue
         if not len(part):
-            raise UsageError(
-                f"{name}: expected {role} images, got none; leave the part out to have it carved from train"
-            )
+            raise UsageError(f"{name}: expected {role} images, got none; leave them out to carve some from train")
         if part.pixels.shape[1:] != train.pixels.shape[1:]:
             raise UsageError(
                 f"{name}: expected {role} images of the training images' shape {train.pixels.shape[1:]}, "
