@@ -42,11 +42,13 @@ def end(holder: subprocess.Popen[str]) -> None:
 def test_the_second_is_told_who_holds_it_and_gets_it_when_the_first_is_killed(tmp_path: Path):
     holder = start_holder(tmp_path)
     try:
-        with pytest.raises(
-            BusyError, match=rf"held by process {holder.pid} on host {platform.node()} since 20\d\d-.*wait"
+        with (
+            pytest.raises(
+                BusyError, match=rf"held by process {holder.pid} on host {platform.node()} since 20\d\d-.*wait"
+            ),
+            RunLock(tmp_path),
         ):
-            with RunLock(tmp_path):
-                pass
+            pass
     finally:
         end(holder)
     with RunLock(tmp_path):
@@ -114,9 +116,9 @@ def test_a_file_system_without_flock_is_told(tmp_path: Path, monkeypatch: pytest
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(InputOutputError, match=r"expected a file system with flock\(2\).*local disk with --run-dir"):
-        with RunLock(tmp_path):
-            pass
+    told = r"expected a file system with flock\(2\).*local disk with --run-dir"
+    with pytest.raises(InputOutputError, match=told), RunLock(tmp_path):
+        pass
     monkeypatch.undo()
     with RunLock(tmp_path):
         pass

@@ -51,10 +51,10 @@ def test_other_outputs_have_other_digests(tmp_path: Path, files: dict[str, str])
 
 
 def test_nothing_appears_when_the_body_fails(tmp_path: Path):
-    with pytest.raises(RuntimeError):
-        with write_stage(tmp_path / "s", kind="k", key="", spec={}, parents={}, seeds={}, versions={}) as folder:
-            (folder / "a").touch()
-            raise RuntimeError
+    stage = write_stage(tmp_path / "s", kind="k", key="", spec={}, parents={}, seeds={}, versions={})
+    with pytest.raises(RuntimeError), stage as folder:
+        (folder / "a").touch()
+        raise RuntimeError
     assert list(tmp_path.iterdir()) == []
     assert read_stage(tmp_path / "s") is None
 
