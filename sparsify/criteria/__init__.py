@@ -1,0 +1,1 @@
+"""Pruning criteria: `(weights, seed) -> scores`, one a file. A criterion says nothing of how many or where."""

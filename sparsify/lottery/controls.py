@@ -1,0 +1,51 @@
+"""The controls that a claim about a ticket needs: each says which mask, and which weights it starts from.
+
+| control | mask | weights | what it tells |
+|---|---|---|---|
+| `reinit` | the ticket's | redrawn | whether the initial weights matter (Frankle & Carbin 2019, section 2) |
+| `shuffled-mask` | the ticket's, shuffled within each layer | the ticket's network, rewound | whether the connections matter, given the layers' densities (Frankle et al. 2021, arXiv 2009.08576) |
+| `random-mask` | a random one of the same per-layer density | redrawn | a sparse network with nothing of the ticket (Frankle & Carbin 2019, figure 1) |
+| `one-shot` | dense pruned to the level's counts in one step | the ticket's network, rewound | whether iterating matters |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sparsify.masks.mask import Mask
+
+
+def shuffled_mask(mask: Mask, seed: int) -> Mask:
+    """The mask with its entries permuted uniformly within each layer; counts are kept exactly."""
+    generator = torch.Generator().manual_seed(seed)
+    return Mask(
+        {
+            name: kept.flatten()[torch.randperm(kept.numel(), generator=generator)].view_as(kept)
+            for name, kept in mask.items()
+        }
+    )
+
+
+def random_set(mask: Mask, seed: int) -> Mask:
+    """A uniformly random mask with the per-layer counts of `mask`: every such mask is equally likely."""
+    generator = torch.Generator().manual_seed(seed)
+    kept: dict[str, Tensor] = {}
+    for name, count in mask.layer_kept.items():
+        flat = torch.zeros(mask[name].numel(), dtype=torch.bool)
+        flat[torch.randperm(flat.numel(), generator=generator)[:count]] = True
+        kept[name] = flat.view_as(mask[name])
+    return Mask(kept)
+
+
+def shuffled_values(weights: Mapping[str, Tensor], mask: Mask, seed: int) -> dict[str, Tensor]:
+    """`weights` with the values that `mask` keeps permuted among the kept positions of each layer."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = dict(weights)
+    for name, kept in mask.items():
+        values = weights[name][kept]
+        shuffled[name] = weights[name].clone()
+        shuffled[name][kept] = values[torch.randperm(values.numel(), generator=generator)]
+    return shuffled

@@ -1,0 +1,159 @@
+"""Who is told how a run goes: bars on a terminal, plain lines elsewhere, silence for `--json`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+_LINE_SECONDS = 15.0
+
+
+class Observer(Protocol):
+    """Told what happens to the stages of a run."""
+
+    def planned(self, paths: Sequence[str]) -> None:
+        """These stages are to be complete."""
+        ...
+
+    def started(self, path: str) -> None:
+        """A worker has begun this stage."""
+        ...
+
+    def progress(self, path: str, step: int, total: int, note: str) -> None:
+        """The stage is this far."""
+        ...
+
+    def finished(self, path: str, *, cached: bool, seconds: float) -> None:
+        """The stage is complete."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line for people."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def planned(self, paths: Sequence[str]) -> None:
+        """Nothing."""
+
+    def started(self, path: str) -> None:
+        """Nothing."""
+
+    def progress(self, path: str, step: int, total: int, note: str) -> None:
+        """Nothing."""
+
+    def finished(self, path: str, *, cached: bool, seconds: float) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Lines:
+    """Plain lines on standard error: a line a finished stage, and one now and then for a long one."""
+
+    def __init__(self) -> None:
+        self._total = self._done = self._cached = 0
+        self._told = time.monotonic()
+
+    def planned(self, paths: Sequence[str]) -> None:
+        """Count them."""
+        self._total += len(paths)
+
+    def started(self, path: str) -> None:
+        """Nothing: the line comes when it is finished."""
+
+    def progress(self, path: str, step: int, total: int, note: str) -> None:
+        """A line, every so often."""
+        if time.monotonic() - self._told >= _LINE_SECONDS:
+            self._line(f"{path}: step {step} of {total}, {note}")
+
+    def finished(self, path: str, *, cached: bool, seconds: float) -> None:
+        """A line for what was run; what was complete already is only counted."""
+        self._done += 1
+        self._cached += cached
+        if not cached:
+            self._line(f"[{self._done}/{self._total}] {path} ({seconds:.1f} s)")
+
+    def say(self, text: str) -> None:
+        """The line."""
+        self._line(text)
+
+    def close(self) -> None:
+        """How much was complete already."""
+        if self._cached:
+            self._line(f"{self._cached} of {self._total} stages were complete already")
+
+    def _line(self, text: str) -> None:
+        self._told = time.monotonic()
+        print(text, file=sys.stderr, flush=True)
+
+
+class Bars:
+    """One bar for the whole run and one for each stage in progress, on a terminal's standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars.start()
+        self._all = self._bars.add_task("stages", total=0, note="")
+        self._planned = self._cached = 0
+        self._tasks: dict[str, int] = {}
+
+    def planned(self, paths: Sequence[str]) -> None:
+        """Lengthen the whole bar."""
+        self._planned += len(paths)
+        self._bars.update(self._all, total=self._planned)
+
+    def started(self, path: str) -> None:
+        """A bar of its own."""
+        self._tasks[path] = self._bars.add_task(path, total=None, note="")
+
+    def progress(self, path: str, step: int, total: int, note: str) -> None:
+        """Move its bar."""
+        self._bars.update(self._tasks[path], completed=step, total=total, note=note)  # pyright: ignore[reportArgumentType]
+
+    def finished(self, path: str, *, cached: bool, seconds: float) -> None:
+        """Take its bar away and move the whole one."""
+        self._cached += cached
+        self._bars.advance(self._all)
+        if path in self._tasks:
+            self._bars.remove_task(self._tasks.pop(path))  # pyright: ignore[reportArgumentType]
+
+    def say(self, text: str) -> None:
+        """A line above the bars."""
+        self._bars.console.print(text, highlight=False, markup=False)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self._bars.stop()
+        if self._cached:
+            self._bars.console.print(f"{self._cached} of {self._planned} stages were complete already", style="dim")
+
+
+def observer_for_people(*, json: bool) -> Observer:
+    """Silence with `--json`, bars where standard error is a terminal, plain lines elsewhere."""
+    if json:
+        return Silent()
+    return Bars() if sys.stderr.isatty() else Lines()

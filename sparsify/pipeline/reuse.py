@@ -1,0 +1,49 @@
+"""`--reuse RUN`: complete stages of other runs, taken by hard link where their keys are equal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparsify.store.atomic import new_folder
+from sparsify.store.run import Run
+from sparsify.store.stage import StageRecord, check_stage, read_stage
+
+
+class Shelf:
+    """The complete stages of `runs`, by key."""
+
+    def __init__(self, runs: Sequence[Path]) -> None:
+        self._folders: dict[str, Path] = {}
+        for root in runs:
+            for path, record in Run.load(root).stages().items():
+                self._folders.setdefault(record.key, root / path)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._folders
+
+    def take(self, key: str, folder: Path) -> StageRecord | None:
+        """Link the stage of `key` to `folder`, its digests checked first; None when there is none."""
+        source = self._folders.get(key)
+        record = read_stage(source) if source is not None else None
+        if source is None or record is None:
+            return None
+        check_stage(source, record)
+        with new_folder(folder) as temporary:
+            for file in source.rglob("*"):
+                target = temporary / file.relative_to(source)
+                if file.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                else:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    _link(file, target)
+        return record
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links: a copy serves as well
+        shutil.copyfile(source, target)

@@ -1,0 +1,41 @@
+"""What a training leaves behind beside its weights: the curve of validation and where early stopping would fall."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class History:
+    """One row a measurement, in step order.
+
+    Attributes:
+        step: optimiser steps done when the row was measured.
+        train_loss: mean training loss since the row before.
+        validation_loss: mean cross-entropy on the validation split, nats.
+        validation_accuracy: in [0, 1].
+    """
+
+    step: list[int] = field(default_factory=list[int])
+    train_loss: list[float] = field(default_factory=list[float])
+    validation_loss: list[float] = field(default_factory=list[float])
+    validation_accuracy: list[float] = field(default_factory=list[float])
+
+    @property
+    def early_stop_step(self) -> int:
+        """Step of the smallest validation loss, the first of equals (Frankle & Carbin 2019, section 1)."""
+        return self.step[self.validation_loss.index(min(self.validation_loss))]
+
+    @property
+    def early_stop_accuracy(self) -> float:
+        """Validation accuracy at `early_stop_step`."""
+        return self.validation_accuracy[self.step.index(self.early_stop_step)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the derived figures beside them for readers of the file."""
+        return asdict(self) | {
+            "early_stop_step": self.early_stop_step,
+            "early_stop_accuracy": self.early_stop_accuracy,
+            "final_accuracy": self.validation_accuracy[-1],
+        }
