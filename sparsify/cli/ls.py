@@ -69,18 +69,20 @@ KINDS: dict[Kind, Callable[[], dict[str, str]]] = {
 
 
 def command(
-    kind: Annotated[Kind | None, typer.Argument(help="What to list; everything if not given.", show_default=False)] = None,
+    kind: Annotated[Kind | None, typer.Argument(help="What to list; all if not given.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """List what a recipe can name."""
-    listed = {wanted: KINDS[wanted]() for wanted in ([kind] if kind else KINDS)}
+    listed = {name: KINDS[name]() for name in KINDS if kind in (None, name)}
     if as_json:
-        rows = {wanted: [{"name": name, "summary": text} for name, text in names.items()] for wanted, names in listed.items()}
+        rows = {
+            each: [{"name": name, "summary": text} for name, text in names.items()] for each, names in listed.items()
+        }
         typer.echo(json.dumps(rows))
         return
-    for wanted, names in listed.items():
+    for each, names in listed.items():
         if kind is None:
-            typer.echo(f"{wanted}:")
+            typer.echo(f"{each}:")
         width = max(map(len, names), default=0)
         indent = "" if kind else "  "
         typer.echo("\n".join(f"{indent}{name:<{width}}  {text}".rstrip() for name, text in names.items()))

@@ -1,4 +1,4 @@
-"""What criteria there are, in plain data: no torch here, so that `ls` stays quick. `registry.py` beside it has the code."""
+"""What criteria there are, in plain data: no torch, so that `ls` stays quick. The code is in `registry.py`."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def model_fits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     """Whether the model takes the data's images, where their shape is known beforehand."""
     data, model = tree.get("data"), tree.get("model")
     source = data.get("source") if isinstance(data, Mapping) else None
-    entry = DATASETS.get(source) if isinstance(source, str) else None
-    if entry is None or entry.input_shape is None or entry.classes is None or not isinstance(model, str):
+    entry = DATASETS.get(str(source))
+    if not isinstance(model, str) or entry is None or entry.input_shape is None or entry.classes is None:
         return
     try:
         check_model(model)

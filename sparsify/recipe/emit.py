@@ -10,7 +10,7 @@ from sparsify.recipe.spec import Recipe
 
 
 def resolved_yaml(recipe: Recipe) -> str:
-    """The recipe as YAML that loads back to an equal one. Keys the user wrote keep their order: overrides depend on it."""
+    """The recipe as YAML that loads back to an equal one; keys of `prune.overrides` keep their order, which matters."""
     return "\n".join(_mapping(recipe.model_dump(mode="json"), "")) + "\n"
 
 

@@ -10,7 +10,7 @@ from sparsify.recipe.misfit import Misfit, dotted
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A line and column of a file, both from 1; an override (`--set a=b`) has neither, only its rank among overrides."""
+    """A line and column of a file, both from 1; an override (`--set a=b`) has neither, only its rank among them."""
 
     file: str
     line: int | None

@@ -14,7 +14,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def shipped_folder() -> Path | None:
-    """The folder of shipped recipes: inside the package in a wheel, beside it in a checkout, None if neither is there."""
+    """The folder of shipped recipes: inside the package in a wheel, beside it in a checkout, or None."""
     in_wheel, in_checkout = _PACKAGE / "recipes", _PACKAGE.parent / "recipes"
     if in_wheel.is_dir():
         return in_wheel
@@ -42,7 +42,9 @@ def resolve_recipe_path(text: str) -> Path:
     names = ", ".join(shipped) or "none found"
     mend = near(path.stem, shipped) or "check the path, or write a starter with `sparsify init`"
     got = "a folder" if path.is_dir() else "no such file"
-    raise InputOutputError(f"{text}: expected a recipe's path or the name of a shipped recipe ({names}), got {got}; {mend}")
+    raise InputOutputError(
+        f"{text}: expected a recipe's path or the name of a shipped recipe ({names}), got {got}; {mend}"
+    )
 
 
 def read_text(path: Path) -> str:
@@ -55,7 +57,9 @@ def read_text(path: Path) -> str:
             f"{path}: expected a recipe that can be read, got {error.strerror}; check the path and its permissions"
         ) from error
     if len(data) > MAX_BYTES:
-        misfit = Misfit((), expected="at most 1 MB", got="a larger file", mend="a recipe is a page of text: is this one?")
+        misfit = Misfit(
+            (), expected="at most 1 MB", got="a larger file", mend="a recipe is a page of text: is this one?"
+        )
         raise RecipeError([Fault.of(misfit, Place(str(path), 1, 1))])
     try:
         return data.decode("utf-8-sig")
@@ -64,6 +68,4 @@ def read_text(path: Path) -> str:
         misfit = Misfit(
             (), expected="text in UTF-8", got=f"the byte 0x{data[error.start]:02x}", mend="save the file as UTF-8"
         )
-        raise RecipeError([Fault.of(misfit, _place_after(before, str(path)))]) from error
-
-
+        raise RecipeError([Fault.of(misfit, place_after(before, str(path)))]) from error

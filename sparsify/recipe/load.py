@@ -40,9 +40,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), checks: Iterable[Chec
     _spell_out_data(document)
     apply_overrides(document, parsed)
     recipe, misfits = _validate(document.tree, checks)
-    faults = [*document.faults, *_located(misfits, document)]
+    faults = sorted([*document.faults, *_located(misfits, document)], key=lambda fault: fault.place.order)
     if recipe is None or faults:
-        raise RecipeError(sorted(faults, key=lambda fault: fault.place.order))
+        raise RecipeError(faults)
     return recipe
 
 

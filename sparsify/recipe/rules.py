@@ -6,6 +6,7 @@ A rule reads the plain tree, so that it also speaks where other fields are at fa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from sparsify.recipe.misfit import Misfit, shown
@@ -90,7 +91,7 @@ def _within_training(tree: Mapping[str, Any]) -> Iterator[Misfit]:
 def _milestones(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     path = ("train", "schedule", "milestones")
     steps = [_step(value) for value in _list(_get(tree, *path))]
-    for i, (before, after) in enumerate(zip(steps, steps[1:], strict=False), start=1):
+    for i, (before, after) in enumerate(pairwise(steps), start=1):
         if before and after and before.unit == after.unit and after.count <= before.count:
             got = f"{after} after {before}"
             yield Misfit((*path, i), expected="milestones in rising order", got=got, mend="sort them, each once")

@@ -42,7 +42,8 @@ class DataSpec(Spec):
         "training deviation, per channel.",
     )
     image_size: Positive | None = Field(
-        default=None, description="Side in pixels that image-folder pictures are resized and cropped to; others keep theirs."
+        default=None,
+        description="Side in pixels that image-folder pictures are resized and cropped to; others keep theirs.",
     )
 
 
@@ -113,7 +114,9 @@ class TrainSpec(Spec):
     schedule: ScheduleSpec = Field(default=ScheduleSpec(), description="The learning-rate schedule.")
     augment: AugmentSpec = Field(default=AugmentSpec(), description="Random changes to training images.")
     label_smoothing: Fraction = Field(default=0.0, description="Probability mass spread over the other classes.")
-    gradient_clip: float | None = Field(default=None, gt=0, description="Largest 2-norm of the gradient; none for no clipping.")
+    gradient_clip: float | None = Field(
+        default=None, gt=0, description="Largest 2-norm of the gradient; none for no clipping."
+    )
     precision: Literal["fp32", "bf16", "auto"] = Field(
         default="fp32", description="Autocast precision; `auto` takes bf16 where the device was found to gain from it."
     )
@@ -125,8 +128,12 @@ class TrainSpec(Spec):
 class PruneSpec(Spec):
     """Iterative magnitude pruning: how much, where, and what the survivors are rewound to."""
 
-    levels: Annotated[int, Field(ge=1, le=100)] = Field(default=8, description="Number of pruning levels after dense (level 0).")
-    prune_fraction: Probability = Field(default=0.2, description="Share of the remaining weights removed at each level.")
+    levels: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=8, description="Number of pruning levels after dense (level 0)."
+    )
+    prune_fraction: Probability = Field(
+        default=0.2, description="Share of the remaining weights removed at each level."
+    )
     overrides: dict[str, Fraction] = Field(
         default={},
         description="Prune fraction by parameter name; `*` and `?` match, first match wins, 0 leaves a layer dense.",
@@ -134,12 +141,16 @@ class PruneSpec(Spec):
     scope: Literal["global", "per-layer"] = Field(
         default="per-layer", description="Whether weights compete across layers or only within their own."
     )
-    criterion: Literal["magnitude", "random"] = Field(default="magnitude", description="What scores a weight; low scores go first.")
-    pattern: Literal["unstructured"] = Field(default="unstructured", description="Which sets of weights may be removed.")
+    criterion: Literal["magnitude", "random"] = Field(
+        default="magnitude", description="What scores a weight; low scores go first."
+    )
+    pattern: Literal["unstructured"] = Field(
+        default="unstructured", description="Which sets of weights may be removed."
+    )
     rewind: Step | Literal["learning-rate", "none"] = Field(
         default=Step(0, "it"),
-        description="Step whose weights the survivors return to (`0it`, `500it`); `learning-rate` keeps trained weights and "
-        "replays the whole schedule; `none` fine-tunes at the schedule's last learning rate.",
+        description="Step whose weights the survivors return to (`0it`, `500it`); `learning-rate` keeps trained weights "
+        "and replays the whole schedule; `none` fine-tunes at the schedule's last learning rate.",
     )
 
 
@@ -147,8 +158,8 @@ class ControlSpec(Spec):
     """A control that an honest claim about a ticket needs."""
 
     name: Literal["reinit", "shuffled-mask", "random-mask", "one-shot"] = Field(
-        description="`reinit` redraws the weights under the ticket's mask; `shuffled-mask` shuffles the mask within layers; "
-        "`random-mask` draws one of the same per-layer density; `one-shot` prunes dense to the level in one step."
+        description="`reinit` redraws the weights under the ticket's mask; `shuffled-mask` shuffles the mask within "
+        "layers; `random-mask` draws one of the same per-layer density; `one-shot` prunes dense to the level in one step."
     )
     levels: tuple[Positive, ...] = Field(min_length=1, description="Levels at which the control is run.")
 
@@ -157,7 +168,9 @@ class MatchingSpec(Spec):
     """When a level counts as matching, and a ticket as winning; fixed before the data are seen."""
 
     margin: float = Field(default=0.005, gt=0, lt=1, description="Non-inferiority margin in validation accuracy.")
-    alpha: float = Field(default=0.05, gt=0, lt=0.5, description="Family-wise error of the one-sided paired t tests (Holm).")
+    alpha: float = Field(
+        default=0.05, gt=0, lt=0.5, description="Family-wise error of the one-sided paired t tests (Holm)."
+    )
 
 
 class PerturbRestSpec(Spec):
@@ -177,11 +190,16 @@ ProbeSpec = PerturbRestSpec  # a second probe makes this a union discriminated b
 class ExportSpec(Spec):
     """What is exported, and for which targets."""
 
-    targets: tuple[str, ...] = Field(default=("onnxruntime-cpu",), description="Deployment targets (`sparsify ls targets`).")
-    level: Literal["auto"] | Positive = Field(
-        default="auto", description="Level to export; `auto` takes the sparsest level that holds dense accuracy on validation."
+    targets: tuple[str, ...] = Field(
+        default=("onnxruntime-cpu",), description="Deployment targets (`sparsify ls targets`)."
     )
-    batch_sizes: tuple[Positive, ...] = Field(default=(1, 8), min_length=1, description="Batch sizes whose numerics are checked.")
+    level: Literal["auto"] | Positive = Field(
+        default="auto",
+        description="Level to export; `auto` takes the sparsest level that holds dense accuracy on validation.",
+    )
+    batch_sizes: tuple[Positive, ...] = Field(
+        default=(1, 8), min_length=1, description="Batch sizes whose numerics are checked."
+    )
 
 
 class LatencySpec(Spec):
@@ -191,14 +209,19 @@ class LatencySpec(Spec):
     threads: Positive = Field(default=1, description="Threads the runtime may use.")
     pairs: Annotated[int, Field(ge=20)] = Field(default=200, description="Interleaved dense-sparse pairs per launch.")
     launches: Positive = Field(default=3, description="Fresh processes the pairs are repeated in.")
-    equivalence: float = Field(default=0.05, gt=0, lt=1, description="Half-width of the band of ratios called equivalent.")
+    equivalence: float = Field(
+        default=0.05, gt=0, lt=1, description="Half-width of the band of ratios called equivalent."
+    )
 
 
 class GateSpec(Spec):
     """What a pipeline holds the run against; unset thresholds are not checked."""
 
     accuracy_drop: float | None = Field(
-        default=None, ge=0, lt=1, description="Largest allowed validation-accuracy drop from dense, by the interval's upper bound."
+        default=None,
+        ge=0,
+        lt=1,
+        description="Largest allowed validation-accuracy drop from dense, by the interval's upper bound.",
     )
     speedup: float | None = Field(
         default=None, gt=0, description="Smallest allowed speedup over dense fp32, by the interval's lower bound."
@@ -211,19 +234,29 @@ class GateSpec(Spec):
 class ComputeSpec(Spec):
     """Where the work runs; changes no result on the CPU, and so belongs to no stage's key."""
 
-    workers: Positive | Literal["auto"] = Field(default="auto", description="Processes to run stages in; `auto` is one a core.")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where training runs; `auto` takes a GPU if there is one.")
-    checkpoint_seconds: float = Field(default=20.0, ge=0, description="Longest time of training that a kill can lose, in seconds.")
+    workers: Positive | Literal["auto"] = Field(
+        default="auto", description="Processes to run stages in; `auto` is one a core."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where training runs; `auto` takes a GPU if there is one."
+    )
+    checkpoint_seconds: float = Field(
+        default=20.0, ge=0, description="Longest time of training that a kill can lose, in seconds."
+    )
 
 
 class Recipe(Spec):
     """One experiment from data to gate."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)] = Field(description="Short name; the default run folder is runs/NAME.")
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)] = Field(
+        description="Short name; the default run folder is runs/NAME."
+    )
     description: str = Field(default="", description="One line for `sparsify ls`.")
     seed: Count = Field(default=0, description="Seed from which every other seed is derived.")
     model: str = Field(description="A model's name (`sparsify ls models`) or `mlp:784-512-10`.")
-    data: DataSpec = Field(description="The data.")
+    data: DataSpec = Field(
+        description="The images and how they are split; a source's name alone will do (`data: digits`)."
+    )
     train: TrainSpec = Field(description="How a network is trained.")
     prune: PruneSpec = Field(default=PruneSpec(), description="How tickets are found.")
     replicates: Positive = Field(default=1, description="Independent repetitions by seed; claims need at least 5.")

@@ -2,7 +2,7 @@
 
 Read from ruamel.yaml's parser events, so nothing is ever constructed but mappings, lists and scalars. What makes one
 recipe mean two things (duplicate keys, anchors, merge keys, tags, several documents) is refused, as is what could
-exhaust a machine (nesting over 20 deep).
+exhaust a machine (nesting over 20 deep, over 20,000 values).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from sparsify.recipe.misfit import Misfit, shown
 from sparsify.recipe.scalar import value_of
 
 MAX_DEPTH = 20
+MAX_VALUES = 20_000
 KeyPath = tuple[str | int, ...]
 
 
@@ -85,6 +86,7 @@ class _Reader:
     def __init__(self, events: Iterator[Event], file: str) -> None:
         self._events = events
         self._file = file
+        self._count = 0
         self.document = Document(values={(): Place(file, 1, 1)})
 
     def refuse(self, place: Place, misfit: Misfit) -> None:
@@ -100,7 +102,9 @@ class _Reader:
         next(self._events)  # the document's end
         event = next(self._events)
         if not isinstance(event, StreamEndEvent):
-            misfit = Misfit((), expected="one document", got="a second, after ---", mend="put each recipe in its own file")
+            misfit = Misfit(
+                (), expected="one document", got="a second, after ---", mend="put each recipe in its own file"
+            )
             self.refuse(self._place(event), misfit)
 
     def _value(self, event: Event, path: KeyPath) -> Any:
@@ -109,6 +113,11 @@ class _Reader:
         self._refuse_indirection(event, path, place)
         if len(path) > MAX_DEPTH:
             misfit = Misfit(path, expected=f"at most {MAX_DEPTH} levels of nesting", got="more", mend="flatten it")
+            self.refuse(place, misfit)
+            raise _Stop
+        self._count += 1
+        if self._count > MAX_VALUES:
+            misfit = Misfit((), expected=f"at most {MAX_VALUES} values", got="more", mend="is this a recipe?")
             self.refuse(place, misfit)
             raise _Stop
         if isinstance(event, MappingStartEvent):
@@ -143,7 +152,9 @@ class _Reader:
             self.refuse(place, misfit)
             return "?"
         self._refuse_indirection(event, (*path, event.value), place)
-        if not self._is_text_key(event):
+        if not _is_unicode(event.value):
+            self.refuse(place, _surrogate_misfit(path))
+        elif not self._is_text_key(event):
             merges = event.value == "<<"
             misfit = Misfit(
                 (*path, event.value),
@@ -164,14 +175,13 @@ class _Reader:
         return event.value
 
     def _scalar(self, event: ScalarEvent, path: KeyPath, place: Place) -> Any:
-        if any(0xD800 <= ord(character) <= 0xDFFF for character in event.value):
+        if not _is_unicode(event.value):
             self.document.opaque.add(path)
-            misfit = Misfit(path, expected="Unicode text", got="half a surrogate pair", mend=r"write it as \UXXXXXXXX")
-            self.refuse(place, misfit)
+            self.refuse(place, _surrogate_misfit(path))
         return value_of(event.value) if event.implicit[0] else event.value
 
     def _is_text_key(self, event: Event) -> bool:
-        if not isinstance(event, ScalarEvent):
+        if not isinstance(event, ScalarEvent) or not _is_unicode(event.value):
             return False
         return not event.implicit[0] or (event.value != "<<" and isinstance(value_of(event.value), str))
 
@@ -187,7 +197,9 @@ class _Reader:
             self.refuse(place, misfit)
         if (tag := getattr(event, "tag", None)) is not None:
             self.document.opaque.add(path)
-            misfit = Misfit(path, expected="a value without a tag", got=shown(tag), mend="remove the tag; quotes make text")
+            misfit = Misfit(
+                path, expected="a value without a tag", got=shown(tag), mend="remove the tag; quotes make text"
+            )
             self.refuse(place, misfit)
 
     def _refuse_old_yaml(self, event: Event) -> None:
@@ -198,6 +210,14 @@ class _Reader:
 
     def _place(self, event: Event) -> Place:
         return _place_of_mark(event.start_mark, self._file)
+
+
+def _is_unicode(text: str) -> bool:
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
+def _surrogate_misfit(path: KeyPath) -> Misfit:
+    return Misfit(path, expected="Unicode text", got="half a surrogate pair", mend=r"write it as \UXXXXXXXX")
 
 
 def _place_of_mark(mark: Any, file: str) -> Place:
