@@ -66,9 +66,11 @@ $(BIN)/python:
 	exit 1
 
 $(VENV)/.ready-to-run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'setting up .venv: a minute or two, longer where PyTorch is fetched'
 	$(BIN)/python -m pip install --quiet $(PIP) -c constraints.txt -e '.[cpu]'
 	@touch $@
 
 $(VENV)/.ready-to-test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'setting up .venv: a minute or two, longer where PyTorch is fetched'
 	$(BIN)/python -m pip install --quiet $(PIP) -c constraints.txt -e '.[cpu,tensorrt-rtx,dev]'
 	@touch $@ $(VENV)/.ready-to-run
