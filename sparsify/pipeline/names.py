@@ -64,8 +64,10 @@ def model_fits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
 def targets_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     """Whether the deployment targets exist; whether they can run here, `sparsify doctor` says."""
     export = tree.get("export")
-    targets = export.get("targets") if isinstance(export, Mapping) else None
-    for i, target in enumerate(targets if isinstance(targets, (list, tuple)) else ()):
+    targets: Any = export.get("targets") if isinstance(export, Mapping) else None
+    if not isinstance(targets, (list, tuple)):
+        return
+    for i, target in enumerate(targets):
         if isinstance(target, str) and target not in TARGETS:
             mend = near(target, TARGETS) or "see `sparsify ls targets`"
             expected = f"a target among {', '.join(TARGETS)}"
@@ -75,7 +77,7 @@ def targets_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
 NAME_CHECKS: tuple[Check, ...] = (model_exists, source_exists, model_fits, targets_exist)
 
 
-def _asked(check: Callable[[str], None], value: Any, path: tuple[str, ...], mend: str) -> Iterator[Misfit]:
+def _asked(check: Callable[[str], None], value: object, path: tuple[str, ...], mend: str) -> Iterator[Misfit]:
     """What a catalogue's own check has to say of the value, if it is text at all."""
     if not isinstance(value, str):
         return

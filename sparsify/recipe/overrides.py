@@ -100,7 +100,7 @@ def _index(segment: str, path: KeyPath, length: int) -> int:
     )
 
 
-def _put(container: dict[str | int, Any] | list[Any], key: str | int, value: Any) -> None:
+def _put(container: Any, key: str | int, value: Any) -> None:
     if isinstance(container, dict) or (isinstance(key, int) and key < len(container)):
         container[key] = value
     else:
