@@ -89,11 +89,10 @@ def parse_source(text: str) -> tuple[str, Path | None]:
         raise ValueError(
             f"expected a dataset's name (`sparsify ls datasets`), npz:PATH or image-folder:PATH, got {text!r}; {mend}"
         )
-    if entry.takes_path != bool(path.strip()):
-        expected = f"{name}:PATH" if entry.takes_path else f"{name} alone, which takes no path,"
-        raise ValueError(f"expected {expected} got {text!r}")
+    if entry.takes_path and not path.strip():
+        raise ValueError(f"expected {name}:PATH, got {text!r}; name the file or folder after the colon")
     if colon and not entry.takes_path:
-        raise ValueError(f"expected {name} alone, got {text!r}; remove the colon")
+        raise ValueError(f"expected {name} alone, got {text!r}; remove the colon and what follows")
     return name, Path(path).expanduser() if entry.takes_path else None
 
 

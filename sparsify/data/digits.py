@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sparsify.errors import CorruptError, UnavailableError
 
 SIDE = 8
 WHITE = 16.0
+MEND = "reinstall scikit-learn"
 
 
 def read_digits() -> Source:
@@ -32,7 +34,7 @@ def read_digits() -> Source:
     content = hashlib.sha256(pixels.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
     if content != DATASETS["digits"].content:
         raise CorruptError(
-            f"scikit-learn's digits: expected SHA-256 {DATASETS['digits'].content}, got {content}; reinstall scikit-learn"
+            f"scikit-learn's digits: expected SHA-256 {DATASETS['digits'].content}, got {content}; {MEND}"
         )
     return Source("digits", WHITE, Part(pixels, labels))
 
@@ -44,9 +46,12 @@ def _table() -> NDArray[Any]:
         raise UnavailableError("the digits are scikit-learn's, which is not installed; run: pip install scikit-learn")
     path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     if path.is_file():
-        with gzip.open(path, "rt") as file:
-            return np.loadtxt(file, delimiter=",")
+        try:
+            with gzip.open(path, "rt") as file:
+                return np.loadtxt(file, delimiter=",", ndmin=2)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            raise CorruptError(f"{path}: expected scikit-learn's digits, got damage: {error}; {MEND}") from error
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     return np.column_stack((digits["data"], digits["target"]))

@@ -131,8 +131,9 @@ def locate(progress: Progress | None = None) -> dict[str, Path]:
     except InputOutputError as error:
         raise InputOutputError(
             f"fashion-mnist: not on this machine, and the download failed ({error}). Do one of these: set "
-            f"{ENVIRONMENT} to a folder that holds {FOLDER}/train-images-idx3-ubyte.gz and its three companions; run `apt install "
-            f"dataset-fashion-mnist` on Debian or Ubuntu; or connect to the network and run again (downloads resume)"
+            f"{ENVIRONMENT} to a folder that holds {FOLDER}/train-images-idx3-ubyte.gz and its three companions; "
+            "run `apt install dataset-fashion-mnist` on Debian or Ubuntu; or connect to the network and run again "
+            "(downloads resume)"
         ) from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
-MLP_PATTERN = r"^mlp:[1-9][0-9]*(-[1-9][0-9]*)+$"
+MLP_PATTERN = r"mlp:[1-9][0-9]{0,6}(-[1-9][0-9]{0,6})+"
 MLP_EXAMPLE = "mlp:784-512-10"
 
 
@@ -97,7 +97,7 @@ MODELS = MappingProxyType({entry.name: entry for entry in _ENTRIES})
 
 def check_model(name: str) -> None:
     """Refuse a name that no model answers to; ValueError says which names come near."""
-    if re.match(MLP_PATTERN, name):
+    if re.fullmatch(MLP_PATTERN, name):
         return
     if name == "mlp" or name.startswith("mlp:"):
         raise ValueError(f"expected widths from input to classes, such as {MLP_EXAMPLE}, got {name!r}")
