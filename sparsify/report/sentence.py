@@ -1,0 +1,129 @@
+"""The one sentence on dead weight that the numbers carry, and nothing they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparsify.report import read
+from sparsify.report.words import between, counted, percent, points, ratio
+from sparsify.stats.levels import MINIMUM_REPLICATES
+
+
+def dead_weight_sentence(metrics: Mapping[str, Any]) -> str:
+    """One sentence: what could go without loss of accuracy, what that gains in bytes and in time, what a probe adds.
+
+    Clauses whose numbers are absent are left out. Accuracy is read on validation, and decided over replicates.
+    """
+    if not [level for level in read.levels(metrics) if level > 0]:
+        return "Nothing can be said of dead weight: no level of pruning was run."
+    level, accuracy = _accuracy(metrics)
+    clauses = [accuracy, _redrawn(metrics, level), _size(metrics), *_speed(metrics), _probe(metrics)]
+    return "; ".join(clause for clause in clauses if clause) + "."
+
+
+def _accuracy(metrics: Mapping[str, Any]) -> tuple[int, str]:
+    """The level the sentence is about, and what its accuracy says."""
+    levels = [level for level in read.levels(metrics) if level > 0]
+    margin = f"{100 * metrics.get('matching.margin', 0.005):g} points"
+    replicates = counted(metrics.get("run.replicates", 1), "replicate")
+    matching = [level for level in levels if metrics.get(f"level_{level:02d}.matching") == "matching"]
+    if matching:
+        level = max(matching)
+        removed = percent(metrics[f"level_{level:02d}.sparsity"])
+        return level, (
+            f"{removed} of the prunable weights were dead weight for accuracy: trained without them the network stays "
+            f"within {margin} of dense on validation ({replicates}, level {level})"
+        )
+    if all(metrics.get(f"level_{level:02d}.matching") == "not shown" for level in levels):
+        level = int(metrics.get("export.level") or min(levels))
+        least = percent(metrics[f"level_{min(levels):02d}.sparsity"])
+        return level, (
+            f"No dead weight was shown: not even at {least} sparsity was a drop of {margin} or more ruled out "
+            f"({replicates}){_held(metrics, level)}"
+        )
+    level = int(metrics.get("export.level") or max(levels))
+    return level, (
+        f"Whether any weights are dead weight is undecided: {replicates} ran, and a decision needs {MINIMUM_REPLICATES}"
+        f"{_held(metrics, level)}"
+    )
+
+
+def _held(metrics: Mapping[str, Any], level: int) -> str:
+    """How the level's mean compares with dense: said where nothing could be decided."""
+    ticket, dense = (read.span(metrics, f"level_{n:02d}.validation_accuracy") for n in (level, 0))
+    if ticket is None or dense is None or level == 0:
+        return ""
+    gap = points(ticket.estimate - dense.estimate)
+    word = (
+        "equal to dense"
+        if float(gap) == 0
+        else f"{gap.lstrip('+-')} points {'above' if float(gap) > 0 else 'below'} dense"
+    )
+    return f", though at {percent(metrics[f'level_{level:02d}.sparsity'])} sparsity the mean lies {word}"
+
+
+def _redrawn(metrics: Mapping[str, Any], level: int) -> str:
+    match metrics.get(f"level_{level:02d}.winning"):
+        case "winning":
+            return "it is a winning ticket, better than the same mask with redrawn weights"
+        case "not shown" if metrics.get(f"level_{level:02d}.matching") == "matching":
+            return "that it beats the same mask with redrawn weights was not shown"
+        case _:
+            return ""
+
+
+def _size(metrics: Mapping[str, Any]) -> str:
+    fraction, sparsity = metrics.get("size.packed_fraction"), metrics.get("export.sparsity")
+    if fraction is None or sparsity is None:
+        return ""
+    exported = f"the exported ticket (level {metrics['export.level']}, {percent(sparsity)} sparsity)"
+    return f"{exported} takes {percent(fraction)} of the dense bytes when packed on disk"
+
+
+def _speed(metrics: Mapping[str, Any]) -> list[str]:
+    said = [_speed_on(metrics, target) for target in read.targets(metrics)]
+    return [clause for clause in said if clause]
+
+
+def _speed_on(metrics: Mapping[str, Any], target: str) -> str:
+    key = f"latency.{target}"
+    speedup = metrics.get(f"{key}.speedup")
+    if speedup is None:
+        return f"on {target} it was {metrics.get(f'{key}.status', 'not measured')}"
+    interval = between(metrics, f"{key}.speedup", ratio)
+    figure = f"{ratio(speedup)}, {interval}" if interval else ratio(speedup)
+    match metrics.get(f"{key}.verdict"):
+        case "faster":
+            return f"on {target} it runs faster than dense fp32 ({figure})"
+        case "slower":
+            return (
+                f"on {target} it runs slower than dense fp32, not faster ({figure}){_why(metrics, target, 'because')}"
+            )
+        case "equivalent":
+            return f"on {target} it runs no faster than dense fp32 ({figure}){_why(metrics, target, 'because')}"
+        case _:
+            reason = metrics.get(f"{key}.reason", "too noisy to say")
+            expected = _why(metrics, target, "and no gain is to be expected, since")
+            return f"whether it runs faster on {target} is inconclusive ({figure}; {reason}){expected}"
+
+
+def _why(metrics: Mapping[str, Any], target: str, joint: str) -> str:
+    """Why zeros alone gain no time; said of unstructured tickets on runtimes without sparse kernels."""
+    dense_kernels = metrics.get("run.pattern", "unstructured") == "unstructured" and not target.startswith("sparse-")
+    return f", {joint} a dense kernel multiplies zeros like any other number" if dense_kernels else ""
+
+
+def _probe(metrics: Mapping[str, Any]) -> str:
+    said: list[str] = []
+    for probe in read.probes(metrics):
+        for key in read.probed(metrics, probe):
+            level = int(key.rsplit("_", 1)[1])
+            match metrics[f"{key}.verdict"]:
+                case "survives":
+                    said.append(f"with the rest of the network redrawn the level {level} ticket survives ({probe})")
+                case "fails":
+                    said.append(f"with the rest of the network redrawn the level {level} ticket fails ({probe})")
+                case _:
+                    said.append(f"whether the level {level} ticket survives a redrawn rest is undecided ({probe})")
+    return "; ".join(said)

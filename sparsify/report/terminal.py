@@ -1,0 +1,127 @@
+"""The same metrics on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sparsify.report import read
+from sparsify.report.sentence import dead_weight_sentence
+from sparsify.report.words import between, decision, milliseconds, percent, points, ratio, size
+
+_STYLES = {
+    "matching": "green",
+    "winning": "bold green",
+    "faster": "green",
+    "survives": "green",
+    "slower": "red",
+    "fails": "red",
+    "undecided": "yellow",
+    "inconclusive": "yellow",
+}
+
+
+def render_terminal(metrics: Mapping[str, Any]) -> RenderableType:
+    """Table of levels, what was exported, probes, and the sentence on dead weight last."""
+    parts: list[RenderableType] = [_levels(metrics)]
+    parts += [Text(line) for line in (_drop(metrics), _sizes(metrics)) if line]
+    parts += [_latency(metrics, target) for target in read.targets(metrics)]
+    parts += [_probe(metrics, key) for probe in read.probes(metrics) for key in read.probed(metrics, probe)]
+    answer = str(metrics.get("answer") or dead_weight_sentence(metrics))
+    return Group(*parts, Padding(Text(answer, style="bold"), (1, 0, 0, 0)))
+
+
+def _levels(metrics: Mapping[str, Any]) -> Table:
+    levels, controls = read.levels(metrics), read.controls(metrics)
+    with_test = any(read.span(metrics, f"level_{level:02d}.test_accuracy") for level in levels)
+    title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± half its 95% interval")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for name in ["level", "sparsity", "validation", *controls] + ["test"] * with_test:
+        table.add_column(Text(name), justify="right")
+    table.add_column("decision")
+    for level in levels:
+        table.add_row(*_row(metrics, level, controls, with_test))
+    return table
+
+
+def _row(metrics: Mapping[str, Any], level: int, controls: list[str], with_test: bool) -> list[Text]:
+    key = f"level_{level:02d}"
+    exported = level > 0 and level == metrics.get("export.level")
+    infixes = ["", *(f"control.{name}." for name in controls)]
+    cells = [
+        Text("dense" if level == 0 else f"{level}{'*' if exported else ''}"),
+        Text(percent(float(metrics[f"{key}.sparsity"]))),
+        *[_accuracy(metrics, f"{key}.{infix}validation_accuracy") for infix in infixes],
+    ]
+    if with_test:
+        cells.append(_accuracy(metrics, f"{key}.test_accuracy"))
+    return [*cells, _word(decision(str(metrics.get(f"{key}.matching", "")), str(metrics.get(f"{key}.winning", ""))))]
+
+
+def _drop(metrics: Mapping[str, Any]) -> str:
+    if (level := metrics.get("export.level")) is None:
+        return ""
+    drop, reason = read.span(metrics, "export.accuracy_drop"), metrics.get("export.reason", "")
+    told = f"* exported: level {level}" + (f", {reason}" if reason else "")
+    if drop is None:
+        return told
+    interval = between(metrics, "export.accuracy_drop", points)
+    return f"{told}; drop from dense {points(drop.estimate)} points" + (f" ({interval})" if interval else "")
+
+
+def _sizes(metrics: Mapping[str, Any]) -> str:
+    dense = metrics.get("size.dense_fp32_bytes")
+    if not dense:
+        return ""
+    told = [
+        f"{name} {size(metrics[f'size.{name}_bytes'])} ({percent(metrics[f'size.{name}_bytes'] / dense)})"
+        for name in ("masked", "packed", "shrunk")
+        if f"size.{name}_bytes" in metrics
+    ]
+    return f"size: dense fp32 {size(dense)}, " + ", ".join(told)
+
+
+def _latency(metrics: Mapping[str, Any], target: str) -> Text:
+    key = f"latency.{target}"
+    if f"{key}.speedup" not in metrics:
+        return Text(f"latency on {target}: {metrics.get(f'{key}.status', 'not measured')}")
+    times = [
+        f"{name} {milliseconds(metrics[f'{key}.{which}_p50_ms'])}"
+        for name, which in (("dense", "dense"), ("ticket", "sparse"), ("best dense", "best_dense"))
+        if f"{key}.{which}_p50_ms" in metrics
+    ]
+    interval, aa = between(metrics, f"{key}.speedup", ratio), between(metrics, f"{key}.aa", ratio)
+    figure = ratio(metrics[f"{key}.speedup"]) + (f" ({interval})" if interval else "")
+    text = Text(f"latency on {target}, p50: {', '.join(times)}; speedup {figure}, ")
+    text.append_text(_word(str(metrics.get(f"{key}.verdict", ""))))
+    return text.append(f"; A/A {aa}" if aa else "")
+
+
+def _probe(metrics: Mapping[str, Any], key: str) -> Text:
+    _, name, level = key.split(".")
+    text = Text(f"probe {name}, level {int(level.rsplit('_', 1)[1])}: ")
+    text.append_text(_word(str(metrics[f"{key}.verdict"])))
+    for part in ("reason", "caveat"):
+        if told := metrics.get(f"{key}.{part}"):
+            text.append(f"; {told}")
+    return text
+
+
+def _accuracy(metrics: Mapping[str, Any], key: str) -> Text:
+    found = read.span(metrics, key)
+    if found is None:
+        return Text("")
+    text = Text(f"{100 * found.estimate:.2f}")
+    if found.low is not None and found.high is not None:
+        text.append(f" ±{50 * (found.high - found.low):.2f}", style="dim")
+    return text
+
+
+def _word(text: str) -> Text:
+    return Text(text, style=_STYLES.get(text, ""))
