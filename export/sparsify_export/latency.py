@@ -81,6 +81,7 @@ def _launch(request: Request) -> Launch:
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # it imports what this process does
     )
     try:
         answer: Mapping[str, Any] = json.loads(done.stdout)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sparsify.errors import SparsifyError
 from sparsify_export.feed import make_feed, shapes_for
 from sparsify_export.measurement import Launch
+from sparsify_export.onnx_check import precision_of
 from sparsify_export.pairing import measure_pair, pinned
 from sparsify_export.targets import TARGETS
 from sparsify_export.targets.opening import open_runtime
@@ -54,7 +55,9 @@ def perform(request: Request) -> Launch:
             open_runtime(target, path, threads=request.threads, batch_sizes=batches) for path in (dense, dense, sparse)
         ]
         first, twin, other = [stack.enter_context(runtime) for runtime in opened]
-        return measure_pair(first, twin, other, feed, pairs=request.pairs, seed=request.seed, warmup=request.warmup)
+        launch = measure_pair(first, twin, other, feed, pairs=request.pairs, seed=request.seed, warmup=request.warmup)
+    facts = {"batch": batches[0], "precision": {"dense": precision_of(dense), "sparse": precision_of(sparse)}}
+    return replace(launch, environment={**launch.environment, **facts})
 
 
 def main() -> None:

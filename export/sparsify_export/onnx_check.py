@@ -54,6 +54,13 @@ def weight_zeros(model: onnx.ModelProto) -> tuple[int, int]:
     return sum(int((weight == 0).sum()) for weight in weights), sum(weight.size for weight in weights)
 
 
+def precision_of(path: Path) -> str:
+    """The element types of the weights, such as `float32` or `int8+float32`; `none` for a graph without any."""
+    tensors = read_onnx(path, weights=False).graph.initializer
+    found = {onnx.TensorProto.DataType.Name(tensor.data_type).lower() for tensor in tensors if len(tensor.dims) >= 2}
+    return "+".join(sorted({"float": "float32"}.get(name, name) for name in found)) or "none"
+
+
 def inputs_of(path: Path) -> tuple[Input, ...]:
     """The inputs that must be fed, in the graph's order.
 

@@ -1,4 +1,4 @@
-"""What a network weighs on disk, three ways: masked, packed, physically shrunk.
+"""What a network weighs on disk, masked and packed; its shrunk size is `channels.shrink`'s.
 
 The packed format keeps every bit (-0.0, NaN payloads, any dtype): a bitmask of the elements whose bits are not all zero,
 and those elements' bytes, shuffled so that equal positions of all elements lie together; both zstd. On Gaussian weights
@@ -17,16 +17,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 import zstandard
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from sparsify.channels.shrink import shrink
 from sparsify.errors import CorruptError, UsageError
 from sparsify.store.digest import canonical_json
 
@@ -53,18 +51,6 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 Bytes = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The three sizes of one network, in bytes. None of them says anything about speed."""
-
-    masked: int
-    """Zeros stored like any other value: what an ordinary checkpoint or ONNX file weighs."""
-    packed: int
-    """The packed format of this module; needs unpacking before it runs."""
-    shrunk: int
-    """After dead channels are physically removed; runs anywhere as it is."""
-
-
 class _Entry(NamedTuple):
     """One tensor's place in the packed file."""
 
@@ -76,12 +62,6 @@ class _Entry(NamedTuple):
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
-
-
-def sizes_of(module: nn.Module, example: Tensor) -> Sizes:
-    """The three sizes of `module`, whose masked weights are zero; `example` are real inputs for `shrink`."""
-    state = module.state_dict()
-    return Sizes(masked_bytes(state), packed_bytes(state), shrink(module, example).bytes)
 
 
 def masked_bytes(state: Mapping[str, Tensor]) -> int:

@@ -43,6 +43,17 @@ def load_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
+def require_provider(provider: Provider) -> ModuleType:
+    """The onnxruntime module, whose build holds `provider`; UnavailableError says what is missing.
+
+    A build that holds CUDA or TensorRT may still lack the GPU: that shows when a session opens.
+    """
+    runtime = load_onnxruntime()
+    if PROVIDERS[provider] not in runtime.get_available_providers():
+        raise UnavailableError(_missing(provider, "this build of ONNX Runtime does not contain it"))
+    return runtime
+
+
 def _installed(distribution: str) -> bool:
     try:
         version(distribution)
@@ -71,11 +82,7 @@ class OnnxRuntime:
         return "cpu" if self._provider == "CPU" else "cuda"
 
     def __enter__(self) -> Self:
-        runtime = load_onnxruntime()
-        wanted = PROVIDERS[self._provider]
-        if wanted not in runtime.get_available_providers():
-            raise UnavailableError(_missing(self._provider, "this build of ONNX Runtime does not contain it"))
-        self._session = self._open(runtime, wanted)
+        self._session = self._open(require_provider(self._provider), PROVIDERS[self._provider])
         self._outputs = [output.name for output in self._session.get_outputs()]
         return self
 
@@ -103,7 +110,9 @@ class OnnxRuntime:
         reason = str(error).strip().splitlines()[-1]
         if self._provider != "CPU":
             return UnavailableError(_missing(self._provider, reason))
-        return CorruptError(f"{name}: ONNX Runtime cannot load it: {reason}; export it again, or check it with onnx.checker")
+        return CorruptError(
+            f"{name}: ONNX Runtime cannot load it: {reason}; export it again, or check it with onnx.checker"
+        )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -128,12 +137,10 @@ class OnnxRuntime:
 
 
 def _missing(provider: Provider, found: str) -> str:
-    needs = {
+    needs: dict[Provider, str] = {
         "CPU": _EXTRAS,
-        "CUDA": "needs an NVIDIA GPU with its driver, CUDA 13 and cuDNN 9, and pip install 'sparsify-tickets[gpu]'",
-        "TensorRT": "needs an NVIDIA GPU with its driver, TensorRT 10 (libnvinfer.so.10), and "
+        "CUDA": "it needs an NVIDIA GPU with its driver, CUDA 13, cuDNN 9, and pip install 'sparsify-tickets[gpu]'",
+        "TensorRT": "it needs an NVIDIA GPU with its driver, TensorRT 10 (libnvinfer.so.10), and "
         "pip install 'sparsify-tickets[gpu]'",
-    }[provider]
-    return f"expected ONNX Runtime's {PROVIDERS[provider]}, got: {found}; it {needs}" if provider != "CPU" else (
-        f"expected ONNX Runtime's {PROVIDERS[provider]}, got: {found}; {needs}"
-    )
+    }
+    return f"expected ONNX Runtime's {PROVIDERS[provider]}, got: {found}; {needs[provider]}"

@@ -1,0 +1,63 @@
+"""An ONNX file that we did not make, checked for a target and built where the target builds ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparsify.errors import CorruptError
+from sparsify.store.atomic import write_json
+from sparsify_export.feed import make_feed, shapes_for
+from sparsify_export.onnx_check import inputs_of, load_graph, weight_zeros
+from sparsify_export.targets import Target
+from sparsify_export.targets.opening import open_runtime, why_not_run
+
+REPORT = "report.json"
+_RUN = "run on made-up inputs; there is no PyTorch network to compare with"
+
+
+def export_onnx(onnx_path: Path, out: Path, *, target: Target, batch_sizes: Sequence[int]) -> dict[str, Any]:
+    """Build what `target` needs into the folder `out`, run the graph there once a batch size, and report.
+
+    Raises:
+        UsageError: An input's shape is left open beyond its first axis.
+        CorruptError: The runtime cannot load it, or an output is not finite.
+        UnavailableError: Nothing can be made for the target here.
+    """
+    plans: list[Mapping[str, Any]] = []
+    if target.provider is None:
+        from sparsify_export.runtimes.tensorrt_build import export_plans
+
+        reports = export_plans(onnx_path, out, module=target.runtime, batch_sizes=batch_sizes, sparse_weights=True)
+        plans = [report.to_json() for report in reports]
+    missing = why_not_run(target)
+    if missing is None:
+        _run(onnx_path, target, batch_sizes)
+    zeros, elements = weight_zeros(load_graph(onnx_path))
+    report = {
+        "target": target.name,
+        "status": _RUN if missing is None else plans[0]["statement"],
+        "missing": missing or "",
+        "inputs": [str(source) for source in inputs_of(onnx_path)],
+        "weights": elements,
+        "sparsity": zeros / elements if elements else 0.0,
+        "plans": plans,
+    }
+    write_json(out / REPORT, report)
+    return report
+
+
+def _run(onnx_path: Path, target: Target, batch_sizes: Sequence[int]) -> None:
+    inputs = inputs_of(onnx_path)
+    fixed = any(source.shape and isinstance(source.shape[0], int) for source in inputs)
+    with open_runtime(target, onnx_path, threads=1, batch_sizes=batch_sizes) as runtime:
+        for batch in (None,) if fixed else batch_sizes:
+            _, shapes = shapes_for([onnx_path], batch, {})
+            for name, output in runtime.infer(make_feed(inputs, shapes, seed=0)).items():
+                if output.dtype.kind == "f" and not np.isfinite(output).all():
+                    raise CorruptError(
+                        f"{onnx_path}: output {name!r} is not finite at batch {batch or 'as given'}; it cannot be used"
+                    )
