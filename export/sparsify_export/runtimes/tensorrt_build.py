@@ -154,10 +154,10 @@ def _serialize(trt: Any, onnx_path: Path, options: BuildOptions, messages: Messa
     _refuse_unprofiled(onnx_path, network, options)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        reason = messages.errors[-1] if messages.errors else "no reason given"
+        target = options.compute_capability or "this GPU"
         raise UnavailableError(
-            f"{onnx_path}: TensorRT {trt.__version__} parsed the graph but cannot build it for "
-            f"{options.compute_capability or 'this GPU'}: {reason}; build for another architecture, or change the layer"
+            f"{onnx_path}: TensorRT {trt.__version__} parsed the graph but cannot build it for {target}: "
+            f"{messages.last_error}; build for another architecture, or change the layer"
         )
     return bytes(plan)
 
@@ -203,7 +203,7 @@ def _parse_error(onnx_path: Path, errors: Sequence[Any], messages: Messages) -> 
         return CorruptError(
             f"{onnx_path}: TensorRT cannot read it as ONNX; export it again, or check it with onnx.checker"
         )
-    faults = "; ".join(_fault(error) for error in errors) or "; ".join(messages.errors) or "no reason given"
+    faults = "; ".join(_fault(error) for error in errors) or messages.last_error
     return UnavailableError(f"{onnx_path}: TensorRT's parser refuses the graph: {faults}")
 
 

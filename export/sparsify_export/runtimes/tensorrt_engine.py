@@ -49,11 +49,14 @@ class Engine:
         self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise CorruptError(
-                f"TensorRT {trt.__version__} cannot load its plan: {self._last_error()}; remove it from the cache"
+                f"TensorRT {trt.__version__} cannot load its plan: {self._messages.last_error}; "
+                "remove it from the cache"
             )
         self._context: Any = execution_context(trt, self._engine)
         if self._context is None:
-            raise UnavailableError(f"TensorRT made no execution context: {self._last_error()}; free some GPU memory")
+            raise UnavailableError(
+                f"TensorRT made no execution context: {self._messages.last_error}; free some GPU memory"
+            )
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         is_input = {name: self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names}
         self._inputs = tuple(name for name in names if is_input[name])
@@ -78,7 +81,7 @@ class Engine:
             self._bind(name, tuple(self._context.get_tensor_shape(name)))
         accepted, elapsed_ms = self._device.timed(self._context.execute_async_v3)
         if not accepted:
-            raise UnavailableError(f"TensorRT refused to run: {self._last_error()}")
+            raise UnavailableError(f"TensorRT refused to run: {self._messages.last_error}")
         return {name: self._device.download(self._buffers[name]) for name in self._outputs}, elapsed_ms
 
     def _feed(self, name: str, array: NDArray[Any]) -> None:
@@ -107,7 +110,7 @@ class Engine:
         if buffer is None or tuple(buffer.shape) != shape:
             buffer = self._buffers[name] = self._device.empty(shape, self._dtypes[name])
             if not self._context.set_tensor_address(name, buffer.data_ptr()):
-                raise UnavailableError(f"TensorRT refused the buffer of {name!r}: {self._last_error()}")
+                raise UnavailableError(f"TensorRT refused the buffer of {name!r}: {self._messages.last_error}")
         return buffer
 
     def _dtype(self, name: str) -> torch.dtype:
@@ -118,9 +121,6 @@ class Engine:
                 f"tensor {name!r} is a {kind}: expected one of {', '.join(_DTYPES)} in device memory"
             )
         return _DTYPES[dtype]
-
-    def _last_error(self) -> str:
-        return self._messages.errors[-1] if self._messages.errors else "no reason given"
 
     def close(self) -> None:
         """Free in the order that TensorRT asks for."""

@@ -50,6 +50,12 @@ class Messages:
         return self.of("ERROR", "INTERNAL_ERROR")
 
     @property
+    def last_error(self) -> str:
+        """The latest error, to say why a call answered no."""
+        errors = [text for severity, text in self.entries if severity in ("ERROR", "INTERNAL_ERROR")]
+        return errors[-1] if errors else "no reason given"
+
+    @property
     def sparsity(self) -> tuple[str, ...]:
         """What TensorRT itself said of sparse kernels, word for word; TensorRT RTX says nothing."""
         return tuple(text for _, text in self.entries if text.startswith("(Sparsity)"))
@@ -78,14 +84,14 @@ def fused_layers(texts: Sequence[str]) -> tuple[FusedLayer, ...]:
     for text in texts:
         if "Layers:" in text or "Engine Layer Information:" in text:
             listing = tuple(
-                _layer(match) for line in text.splitlines() if (match := _NEW.match(line) or _OLD.match(line))
+                _layer(match) for line in text.split("\n") if (match := _NEW.match(line) or _OLD.match(line))
             )
     return listing
 
 
 def _layer(match: re.Match[str]) -> FusedLayer:
     groups = match.groupdict(default="")
-    # TensorRT puts the record separator U+001E between names; a name may itself hold brackets
-    parts = groups.get("nodes", "").replace("\x1e", "").split(_ONNX_LAYER)[1:]
+    # a name may itself hold brackets; between two stands a control character (U+001F), which `rstrip` takes off
+    parts = groups.get("nodes", "").split(_ONNX_LAYER)[1:]
     nodes = tuple(part.rstrip().removesuffix("]") for part in parts)
     return FusedLayer(name=groups["name"], kind=groups["kind"], tactic=groups["tactic"], onnx_nodes=nodes)
