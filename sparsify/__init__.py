@@ -10,16 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparsify.errors import SparsifyError as SparsifyError
+    from sparsify.lottery.ticket import Ticket as Ticket
     from sparsify.masks.mask import Mask as Mask
+    from sparsify.pipeline.names import load_checked as load_recipe
+    from sparsify.pipeline.run import run as run
     from sparsify.recipe.spec import Recipe as Recipe
+    from sparsify.store.run import Run as Run
 
 __version__ = "0.1.0"
-__all__ = ["Mask", "Recipe", "SparsifyError", "__version__"]
+__all__ = ["Mask", "Recipe", "Run", "SparsifyError", "Ticket", "__version__", "load_recipe", "run"]
 
+# public name -> the module that holds it, and its name there
 _HOME = {
-    "Mask": "sparsify.masks.mask",
-    "Recipe": "sparsify.recipe.spec",
-    "SparsifyError": "sparsify.errors",
+    "Mask": ("sparsify.masks.mask", "Mask"),
+    "Recipe": ("sparsify.recipe.spec", "Recipe"),
+    "Run": ("sparsify.store.run", "Run"),
+    "SparsifyError": ("sparsify.errors", "SparsifyError"),
+    "Ticket": ("sparsify.lottery.ticket", "Ticket"),
+    "load_recipe": ("sparsify.pipeline.names", "load_checked"),
+    "run": ("sparsify.pipeline.run", "run"),
 }
 
 
@@ -31,7 +40,8 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its names are {', '.join(__all__)}")
-    value = getattr(import_module(_HOME[name]), name)
+    module, attribute = _HOME[name]
+    value = getattr(import_module(module), attribute)
     globals()[name] = value
     return value
 

@@ -47,7 +47,7 @@ def test_public_name_exists(name):
 def test_public_names_are_told_to_type_checkers_and_to_the_lazy_import_alike():
     tree = ast.parse((ROOT / "sparsify" / "__init__.py").read_text())
     told = {
-        alias.asname: node.module
+        alias.asname: (node.module, alias.name)
         for block in tree.body
         if isinstance(block, ast.If)
         for node in ast.walk(block)
@@ -71,6 +71,15 @@ def test_every_verb_has_its_file_and_every_file_its_verb():
 def _is_verb(path: Path) -> bool:
     tree = ast.parse(path.read_text())
     return any(isinstance(node, ast.FunctionDef) and node.name == "command" for node in tree.body)
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "recipes").glob("*.yaml")), ROOT / "benchmarks" / "imp.yaml"], ids=lambda path: path.name
+)
+def test_shipped_recipe_loads_and_says_what_it_is(path):
+    recipe = sparsify.load_recipe(path)
+    assert recipe.name == path.stem or path.parent.name == "benchmarks"
+    assert recipe.description
 
 
 def test_readme_names_only_verbs_that_exist():
