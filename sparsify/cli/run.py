@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sparsify.pipeline.outcome import Outcome
 
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe's path, or the name of a shipped one.")],
     run_dir: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME]", show_default=False)] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: prune.levels=3.")] = None,
-    only: Annotated[str | None, typer.Option(help="Stop after a phase: tickets, probes, test, export, latency.")] = None,
+    only: Annotated[str | None, typer.Option(help="Stop after: tickets, probes, test, export or latency.")] = None,
     reuse: Annotated[list[Path] | None, typer.Option(help="Take stages of equal key from this run.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Shorten everything to seconds, to see that it runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what is complete; run nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Run a recipe, whole or from where it stopped."""
+    """Run a recipe, whole or from where it stopped; the same command resumes."""
     from sparsify.pipeline.names import load_checked
     from sparsify.pipeline.observer import observer_for_people
     from sparsify.pipeline.run import run
@@ -29,15 +34,27 @@ def command(
     if smoke:
         loaded = shortened(loaded)
     if dry_run:
-        from sparsify.pipeline.dry_run import show
+        from sparsify.pipeline.dry_run import dry_run as plan_of
 
-        show(loaded, run_dir, json=as_json)
+        plan = plan_of(loaded, run_dir, reuse=tuple(reuse or ()))
+        print(json.dumps(plan.to_json()) if as_json else plan)
         return
-    outcome = run(
-        loaded, run_dir, only=only, reuse=tuple(reuse or ()), observer=observer_for_people(json=as_json)
-    )
-    _answer(outcome, as_json=as_json)
+    observer = observer_for_people(json=as_json)
+    outcome = run(loaded, run_dir, only=only, reuse=tuple(reuse or ()), observer=observer)
+    if outcome is not None:
+        _answer(outcome, as_json=as_json)
+    elif as_json:
+        print(json.dumps({"stopped_after": only}))
 
 
-def _answer(outcome: object, *, as_json: bool) -> None:
-    print(outcome)
+def _answer(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"metrics": dict(outcome.metrics), "report": str(outcome.report)}))
+        return
+    from rich.console import Console
+
+    from sparsify.report.terminal import render_terminal
+
+    console = Console(file=sys.stderr)
+    console.print(render_terminal(outcome.metrics))
+    console.print(f"Report: {outcome.report}", highlight=False, markup=False, soft_wrap=True)

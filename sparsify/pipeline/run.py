@@ -9,7 +9,7 @@ from pathlib import Path
 from sparsify.errors import UsageError
 from sparsify.pipeline.choice import Curves, choose, decide
 from sparsify.pipeline.observer import Observer, Silent
-from sparsify.pipeline.outcome import Outcome, write_outcome
+from sparsify.pipeline.outcome import Outcome, stored_outcome, write_outcome
 from sparsify.pipeline.plan import Plan
 from sparsify.pipeline.reuse import Shelf
 from sparsify.pipeline.scheduler import Scheduler, default_workers
@@ -82,7 +82,6 @@ class _Session:
         )
 
     def through(self, last: Phase) -> Outcome | None:
-        wanted = PHASES[: PHASES.index(last) + 1]
         self._scheduler.run(self._plan.tickets())
         curves = Curves.read(self._folder.root, self._plan)
         decisions = decide(self._plan, curves)
@@ -94,11 +93,12 @@ class _Session:
             "export": lambda: self._scheduler.run(self._plan.exports(choice.replicate, choice.level)),
             "latency": self._measure,
         }
-        for phase in wanted:
+        for phase in PHASES[: PHASES.index(last) + 1]:
             phases[phase]()
         if last != PHASES[-1]:
             return None
-        return write_outcome(self._folder, self._plan, curves, decisions, choice, changed=self._scheduler.changed)
+        stored = None if self._scheduler.changed else stored_outcome(self._folder)
+        return stored or write_outcome(self._folder, self._plan, curves, decisions, choice)
 
     def _measure(self) -> None:
         """Latency, one target at a time, with no other worker beside it."""

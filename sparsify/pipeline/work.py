@@ -110,7 +110,11 @@ def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -
 def _latency(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -> None:
     from sparsify_export.latency import measure_target
     from sparsify_export.targets import TARGETS
+    from sparsify_export.targets.opening import why_not_run
 
     spec = LatencyStageSpec.model_validate(values)
-    latency = measure_target(parents["export"], target=TARGETS[spec.target], spec=spec.latency)
-    write_json(out / "latency.json", latency.to_json())
+    target = TARGETS[spec.target]
+    if (missing := why_not_run(target)) is not None:
+        write_json(out / "latency.json", {"status": f"built, not run: {missing}"})
+        return
+    write_json(out / "latency.json", measure_target(parents["export"], target=target, spec=spec.latency).to_json())

@@ -43,13 +43,16 @@ class Run:
         if not path.exists():
             write_resolved(path, resolved_yaml)
             return cls(root, wanted)
-        differing = list(differences(read_resolved(path), parse_resolved(path, resolved_yaml)))
-        if differing:
-            raise UsageError(
-                f"{root}: expected a run of the same recipe, got another: {'; '.join(differing)}; "
-                "choose another --run-dir, or drop the override"
-            )
+        _require_same(root, read_resolved(path), parse_resolved(path, resolved_yaml))
         return cls(root, wanted)
+
+    @classmethod
+    def check(cls, root: Path, recipe: Mapping[str, Any]) -> None:
+        """Raise what `open` would, and write nothing."""
+        require_run_or_empty(root)
+        path = Path(root) / RESOLVED
+        if path.exists():
+            _require_same(root, read_resolved(path), json.loads(json.dumps(recipe)))
 
     @classmethod
     def load(cls, root: Path) -> Run:
@@ -105,3 +108,11 @@ class Run:
     def verify(self) -> list[Damage]:
         """Everything wrong with the folder's files, sorted by path; see `Damage`."""
         return list(check_folder(self.root).damage)
+
+
+def _require_same(root: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    if differing := list(differences(old, new)):
+        raise UsageError(
+            f"{root}: expected a run of the same recipe, got another: {'; '.join(differing)}; "
+            "choose another --run-dir, or drop the override"
+        )
