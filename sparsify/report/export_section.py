@@ -34,7 +34,7 @@ def _sizes(metrics: Mapping[str, Any]) -> Html | None:
         ("dense fp32", "dense_fp32", "the original network"),
         ("masked", "masked", "zeros written out: what a plain file of the ticket weighs"),
         ("packed", "packed", "a bit per weight and the survivors, compressed: for storage and transfer"),
-        ("shrunk", "shrunk", "dead channels physically removed: what a dense runtime loads"),
+        ("shrunk", "shrunk", "dead channels physically removed: a smaller dense network"),
     )
     rows = [
         element(

@@ -19,8 +19,8 @@ def levels_section(metrics: Mapping[str, Any]) -> Html | None:
         return None
     controls = read.controls(metrics)
     with_test = any(read.span(metrics, f"level_{level:02d}.test_accuracy") for level in levels)
-    head = ["level", "decision", "sparsity", "weights left", "validation accuracy", *controls]
-    head += ["test accuracy"] * with_test + ["early stop"]
+    head = ["level", "decision", "sparsity", "validation accuracy", *controls]
+    head += ["test accuracy"] * with_test + ["early stop", "weights left"]
     rows = [_row(metrics, level, controls, with_test) for level in levels]
     return element(
         "section",
@@ -34,10 +34,10 @@ def levels_section(metrics: Mapping[str, Any]) -> Html | None:
 def _rule(metrics: Mapping[str, Any]) -> str:
     margin, alpha = metrics.get("matching.margin", 0.005), metrics.get("matching.alpha", 0.05)
     return (
-        f"Matching: a drop from dense of {100 * margin:g} points or more is ruled out (one-sided paired t over replicates, "
-        f"Holm over levels, {alpha:g}). Winning: matching, and better than the same mask with redrawn weights (reinit), "
-        "decided in the same way where that control was run. Small print is the 95% interval; early stop is the mean step "
-        "of least validation loss. The exported level is shaded."
+        f"Matching: a drop from dense of {100 * margin:g} points or more is ruled out (one-sided paired t over "
+        f"replicates, Holm over levels, {alpha:g}). Winning: matching, and better than the same mask with redrawn "
+        "weights (reinit), decided in the same way where that control was run. Small print is the 95% interval; early "
+        "stop is the mean step of least validation loss. The exported level is shaded."
     )
 
 
@@ -47,13 +47,13 @@ def _row(metrics: Mapping[str, Any], level: int, controls: Sequence[str], with_t
     decided = decision(str(metrics.get(f"{key}.matching", "")), str(metrics.get(f"{key}.winning", "")))
     cells = [
         percent(float(metrics[f"{key}.sparsity"])),
-        "" if left is None else f"{left:,}",
         *[
             figure(metrics, f"{key}.{infix}validation_accuracy", accuracy)
             for infix in ["", *(f"control.{name}." for name in controls)]
         ],
         *([figure(metrics, f"{key}.test_accuracy", accuracy)] if with_test else []),
         "" if stop is None else f"{stop:,.0f}",
+        "" if left is None else f"{left:,}",
     ]
     return element(
         "tr",

@@ -64,13 +64,16 @@ def _held(metrics: Mapping[str, Any], level: int) -> str:
 
 
 def _redrawn(metrics: Mapping[str, Any], level: int) -> str:
-    match metrics.get(f"level_{level:02d}.winning"):
-        case "winning":
-            return "it is a winning ticket, better than the same mask with redrawn weights"
-        case "not shown" if metrics.get(f"level_{level:02d}.matching") == "matching":
-            return "that it beats the same mask with redrawn weights was not shown"
-        case _:
-            return ""
+    """Winning tickets: at the sentence's level, or else the sparsest; silent where the control was not run."""
+    won = [n for n in read.levels(metrics) if metrics.get(f"level_{n:02d}.winning") == "winning"]
+    if level in won:
+        return "it is a winning ticket, better than the same mask with redrawn weights"
+    if won:
+        best = f"level {max(won)} ({percent(metrics[f'level_{max(won):02d}.sparsity'])})"
+        return f"the sparsest winning ticket, better than the same mask with redrawn weights, is {best}"
+    if "not shown" in (metrics.get(f"level_{n:02d}.winning") for n in read.levels(metrics)):
+        return "no ticket was shown to beat the same mask with redrawn weights"
+    return ""
 
 
 def _size(metrics: Mapping[str, Any]) -> str:

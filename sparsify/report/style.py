@@ -35,7 +35,7 @@ th, td { padding: .42rem .8rem; text-align: left; vertical-align: baseline; bord
 tr:last-child > * { border-bottom: 0; }
 thead th { color: var(--quiet); font-weight: 600; font-size: .82rem; vertical-align: bottom; }
 tbody th { font-weight: 600; white-space: nowrap; position: sticky; left: 0; background: var(--card); }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; } td.number { white-space: nowrap; }
 td small { display: block; color: var(--quiet); font-size: .82em; }
 tr.exported > * { background: var(--soft); }
 .word { display: inline-block; padding: .02rem .5rem; border-radius: 99px; font-size: .86em; font-weight: 600; }

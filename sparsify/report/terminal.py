@@ -40,7 +40,7 @@ def render_terminal(metrics: Mapping[str, Any]) -> RenderableType:
 def _levels(metrics: Mapping[str, Any]) -> Table:
     levels, controls = read.levels(metrics), read.controls(metrics)
     with_test = any(read.span(metrics, f"level_{level:02d}.test_accuracy") for level in levels)
-    title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± half its 95% interval")
+    title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± its 95% interval")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ["level", "sparsity", "validation", *controls] + ["test"] * with_test:
         table.add_column(Text(name), justify="right")
