@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sparsify.errors import CorruptError, InputOutputError
-from sparsify.store.damage import Checked, check_folder
 from sparsify.store.layout import MANIFEST, RESOLVED, STAGE
+
+if TYPE_CHECKING:
+    from sparsify.store.damage import Checked
 
 
 def command(
@@ -19,6 +21,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check every digest; exit 0 when intact (an unfinished run too), 7 with the damaged files named."""
+    from sparsify.store.damage import check_folder
+
     if not any((run / name).exists() for name in (RESOLVED, MANIFEST, STAGE)):
         raise InputOutputError(f"{run}: expected a run folder (with {RESOLVED}) or a stage of one, got neither")
     checked = check_folder(run)
@@ -46,4 +50,4 @@ def _text(run: Path, checked: Checked) -> str:
     state = "" if checked.finished or (run / STAGE).exists() else "; the run is unfinished, the same command resumes it"
     bad = sum(not found.harmless for found in checked.damage)
     verdict = "intact" if checked.intact else f"{bad} damaged: remove the stage's folder and run the same command again"
-    return "\n".join([*lines, f"{run}: {checked.files} files in {checked.stages} stages checked, {verdict}{state}"])
+    return "\n".join([*lines, f"{run}: {checked.files} files checked, stages: {checked.stages}, {verdict}{state}"])

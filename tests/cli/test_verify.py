@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Run:
 def test_an_intact_run(run: Run):
     result = invoke(run.root)
     assert result.exit_code == 0
-    assert "4 files in 1 stages checked, intact" in result.stdout
+    assert "4 files checked, stages: 1, intact" in result.stdout
     assert "unfinished" not in result.stdout
 
 
@@ -63,7 +63,7 @@ def test_an_unfinished_run_says_so(run: Run):
 def test_one_stage(run: Run):
     result = invoke(run.root / "replicate_0/dense")
     assert result.exit_code == 0
-    assert "2 files in 1 stages checked, intact" in result.stdout
+    assert "2 files checked, stages: 1, intact" in result.stdout
 
 
 def test_a_damaged_recipe_is_damage_not_an_error(run: Run):
