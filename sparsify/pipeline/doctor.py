@@ -29,6 +29,7 @@ _INSTRUCTION_SETS = {
     "AVX2": {"avx2"},
     "AVX-512": {"avx512f", "avx512bw", "avx512vl"},
     "VNNI": {"avx512_vnni"},
+    "AVX-VNNI": {"avx_vnni"},
     "AMX": {"amx_tile", "amx_int8"},
 }
 
@@ -190,28 +191,32 @@ def _gpu() -> Iterator[Check]:
 
 
 def _tensorrt(name: str) -> Iterator[Check]:
+    from sparsify_export.runtimes import gpu
     from sparsify_export.runtimes.tensorrt_module import architectures, load_module, run_lacks
 
     lacks = run_lacks(name)
-    mend = "; ".join(dict.fromkeys(lack.mend for lack in lacks))
+    missing = "; ".join(lack.what for lack in lacks)
+    said = gpu.probe().mend  # by the line above this one
+    mend = "; ".join(lack.mend for lack in lacks if lack.mend != said)
     try:
         module = load_module(name)
     except SparsifyError:
-        yield Check("accelerator", name, "missing", "; ".join(lack.what for lack in lacks), mend)
+        yield Check("accelerator", name, "missing", missing, mend)
         return
-    ahead = architectures(module)
-    builds = f"; builds ahead of time for {', '.join(ahead)}" if ahead else ""
+    ahead = ", ".join(architectures(module))
+    builds = f"builds ahead of time for {ahead}" if ahead else "builds for the GPU at hand"
     if not lacks:
-        yield Check("accelerator", name, "ok", f"{module.__version__}, builds and runs{builds}")
+        yield Check("accelerator", name, "ok", f"{module.__version__}, {builds}, and runs")
+    elif ahead:
+        yield Check("accelerator", name, "caution", f"{module.__version__}, {builds}; does not run: {missing}", mend)
     else:
-        detail = f"{module.__version__}{builds}; cannot run: {'; '.join(lack.what for lack in lacks)}"
-        yield Check("accelerator", name, "not usable", detail, mend)
+        yield Check("accelerator", name, "not usable", f"{module.__version__}: {missing}", mend)
 
 
 def _onnxruntime() -> Iterator[Check]:
     from sparsify_export.runtimes.onnxrt import PROVIDERS, load_onnxruntime
 
-    flavours = {name: version for name, version in machine.versions("onnxruntime", "onnxruntime-gpu").items()}
+    flavours = machine.versions("onnxruntime", "onnxruntime-gpu")
     present = [f"{name} {version}" for name, version in flavours.items() if version != machine.ABSENT]
     try:
         listed = load_onnxruntime().get_available_providers()

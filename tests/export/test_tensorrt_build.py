@@ -86,7 +86,9 @@ def test_export_writes_a_plan_and_a_report_for_each_architecture(tmp_path: Path)
 
 @only_without_gpu
 def test_tensorrt_without_a_gpu_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match=r"building a tensorrt plan is not available here\. Missing: .*driver"):
+    with pytest.raises(
+        UnavailableError, match=r"building a tensorrt plan is not available here: .*driver.*To make it so: "
+    ):
         export_plans(mlp(tmp_path / "n.onnx"), tmp_path, module="tensorrt", batch_sizes=[1], sparse_weights=False)
     with pytest.raises(UnavailableError, match=r"for the GPU at hand.*or name an architecture to build for .*SM86"):
         build_plan(tmp_path / "n.onnx", module="tensorrt-rtx", options=BuildOptions(), out=None)

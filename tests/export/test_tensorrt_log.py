@@ -7,15 +7,16 @@ from types import SimpleNamespace
 
 from sparsify_export.runtimes.tensorrt_log import FusedLayer, Messages, fused_layers, recording_logger
 
-NEW = """Layers:
-Name: __mye347_0, LayerType: shape_call, Inputs: [], Constants: [], Outputs: [], TacticName: , StreamId: 0, Metadata:\x20
-Name: conv1_myl0_2, LayerType: correlation, Inputs: [ { Name: r1, Dimensions: [-1,4,8,8], Format: (NHWC) Channel \
-major format }], Constants: [ { Name: c, Dimensions: [16] }], Outputs: [ { Name: r2 }], TacticName: __myelin_CASK_STUB, \
-StreamId: 0, Metadata: [ONNX Layer: blocks[0]/conv]\x1f[ONNX Layer: relu, the first]
-
-I/O Tensors:
- Name: input, IOMode: Input, DataType: Float, Dimensions: [-1,4,8,8]
-"""
+SHAPE = "Name: __mye347_0, LayerType: shape_call, Inputs: [], Outputs: [], TacticName: , StreamId: 0, Metadata: "
+CONV = (
+    "Name: conv1_myl0_2, LayerType: correlation, "
+    "Inputs: [ { Name: r1, Dimensions: [-1,4,8,8], Format: (NHWC) Channel major format }], "
+    "Constants: [ { Name: c, Dimensions: [16] }], Outputs: [ { Name: r2 }], "
+    "TacticName: __myelin_CASK_STUB, StreamId: 0, "
+    "Metadata: [ONNX Layer: blocks[0]/conv]\x1f[ONNX Layer: relu, the first]"
+)
+TENSORS = "I/O Tensors:\n Name: input, IOMode: Input, DataType: Float, Dimensions: [-1,4,8,8]"
+NEW = f"Layers:\n{SHAPE}\n{CONV}\n\n{TENSORS}\n"
 OLD = """Engine Layer Information:
 Layer(CaskConvolution): conv1 + relu1, Tactic: 0x00000000000201d8, input (Float[-1,4,8,8]) -> r1 (Float[-1,16,8,8])
 Layer(Reformat): copy, Tactic: 0x0, r1 (Float[-1,16,8,8]) -> logits (Half[-1,10])

@@ -124,8 +124,8 @@ def test_every_lack_is_listed_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> 
     everything_missing(monkeypatch)
     assert [lack.what.split(" (")[0] for lack in run_lacks("tensorrt")] == [
         "no NVIDIA driver here",
-        "the Python module tensorrt",
-        "torch built with CUDA",
+        "no Python module tensorrt",
+        "torch is built without CUDA",
     ]
     with pytest.raises(UnavailableError, match=r"running tensorrt is not available here.*driver.*tensorrt.*CUDA build"):
         refuse_lacks("running tensorrt", run_lacks("tensorrt"))
@@ -147,4 +147,4 @@ def test_nothing_is_missing_where_all_is_there(monkeypatch: pytest.MonkeyPatch) 
     assert run_lacks("tensorrt") == ()
     refuse_lacks("running tensorrt", run_lacks("tensorrt"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert "torch can use" in run_lacks("tensorrt")[0].what
+    assert "torch sees no GPU" in run_lacks("tensorrt")[0].what

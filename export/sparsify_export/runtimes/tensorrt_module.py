@@ -58,8 +58,9 @@ def run_lacks(name: str) -> tuple[Lack, ...]:
 def refuse_lacks(purpose: str, lacks: Sequence[Lack]) -> None:
     """Raise UnavailableError that lists every lack with its mend; do nothing when there is none."""
     if lacks:
-        listed = "; ".join(f"{lack.what}: {lack.mend}" for lack in lacks)
-        raise UnavailableError(f"{purpose} is not available here. Missing: {listed}")
+        missing = "; ".join(lack.what for lack in lacks)
+        mend = "; ".join(lack.mend for lack in lacks)
+        raise UnavailableError(f"{purpose} is not available here: {missing}. To make it so: {mend}")
 
 
 def _gpu_lack() -> tuple[Lack, ...]:
@@ -71,7 +72,7 @@ def _module_lack(name: str) -> tuple[Lack, ...]:
     try:
         load_module(name)
     except UnavailableError as error:
-        return (Lack(f"the Python module {MODULES[name]} ({error.__cause__})", _INSTALL[name]),)
+        return (Lack(f"no Python module {MODULES[name]} ({error.__cause__})", _INSTALL[name]),)
     return ()
 
 
@@ -79,9 +80,9 @@ def _torch_lack() -> tuple[Lack, ...]:
     import torch
 
     if torch.version.cuda is None:
-        return (Lack(f"torch built with CUDA (got {torch.__version__})", "install the CUDA build of torch"),)
+        return (Lack(f"torch is built without CUDA ({torch.__version__})", "install the CUDA build of torch"),)
     if not torch.cuda.is_available():
-        return (Lack("a GPU that torch can use (torch.cuda.is_available() is False)", "update the NVIDIA driver"),)
+        return (Lack("torch sees no GPU (torch.cuda.is_available() is False)", "update the NVIDIA driver"),)
     return ()
 
 
