@@ -1,0 +1,78 @@
+"""`sparsify gate`: hold a run against the thresholds of its recipe; 0 passed, 4 failed, 5 inconclusive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sparsify.errors import CorruptError, InputOutputError, UsageError
+
+if TYPE_CHECKING:
+    from sparsify.pipeline.gate import GateResult
+    from sparsify.recipe.spec import GateSpec
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Set a threshold: gate.speedup=1.2.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Hold a finished run against `gate:`; exit 0 passed, 4 failed, 5 inconclusive."""
+    from sparsify.pipeline.gate import judge
+
+    metrics = _metrics(run)
+    result = judge(metrics, _gate(run, overrides or ()))
+    if as_json:
+        typer.echo(json.dumps({"run": str(run), **result.to_json()}))
+    else:
+        _tell(run, result)
+    raise typer.Exit(result.exit_code)
+
+
+def _metrics(run: Path) -> dict[str, Any]:
+    """The run's metrics, unchanged since they were written.
+
+    Raises:
+        InputOutputError: It is no run, or not a finished one.
+        CorruptError: `metrics.json` is not what the manifest lists.
+    """
+    from sparsify.store.digest import file_sha256
+    from sparsify.store.layout import METRICS
+    from sparsify.store.run import Run
+
+    manifest, path = Run.load(run).manifest(), run / METRICS
+    if manifest is None or not path.is_file():
+        raise InputOutputError(f"{run}: expected a finished run, got an unfinished one; end it with `sparsify run`")
+    if manifest["files"].get(METRICS, {}).get("sha256") != file_sha256(path):
+        raise CorruptError(f"{path}: changed since the run wrote it; see `sparsify verify {run}`")
+    return json.loads(path.read_text())
+
+
+def _gate(run: Path, overrides: Sequence[str]) -> GateSpec:
+    """The thresholds of the run's recipe, with overrides."""
+    from sparsify.recipe.load import load_recipe
+    from sparsify.store.layout import RESOLVED
+
+    for text in overrides:
+        if not text.strip().startswith("gate."):
+            raise UsageError(f"--set {text}: expected gate.accuracy_drop, gate.speedup or gate.size; the run is done")
+    return load_recipe(run / RESOLVED, overrides).gate
+
+
+def _tell(run: Path, result: GateResult) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    styles = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
+    console = Console(stderr=True)
+    for check in result.checks:
+        name = check.check + (f" on {check.target}" if check.target else "")
+        sign = "at least" if check.check == "speedup" else "at most"
+        got = "nothing measured" if check.achieved is None else f"{check.achieved:.4g}"
+        line = Text(f"{check.outcome}: ", style=styles[check.outcome])
+        console.print(line.append(f"{name}: asked {sign} {check.asked:g}, got {got}; {check.reason}", style="default"))
+    console.print(Text(f"{run}: gate {result.outcome}", style=styles[result.outcome]))
