@@ -25,6 +25,7 @@ _EXPECTED = {
     "tuple_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
     "literal_error": "{expected}",
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
@@ -44,6 +45,7 @@ _MENDS = {
     "tuple_type": "write it as [a, b]",
     "dict_type": "write it as {key: value}",
     "model_type": "write it as {key: value}",
+    "model_attributes_type": "write it as {key: value}",
     "string_pattern_mismatch": "lower-case letters, digits, dots, dashes and underscores, a letter or digit first",
 }
 

@@ -58,7 +58,7 @@ def read_text(path: Path) -> str:
         ) from error
     if len(data) > MAX_BYTES:
         misfit = Misfit(
-            (), expected="at most 1 MB", got="a larger file", mend="a recipe is a page of text: is this one?"
+            (), expected="at most 1 MB", got="a larger file", mend="is this a recipe?"
         )
         raise RecipeError([Fault.of(misfit, Place(str(path), 1, 1))])
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sparsify.errors import UsageError
@@ -35,8 +35,12 @@ def parse_override(text: str, rank: int) -> Override:
         raise UsageError(f"--set {text}: expected PATH=VALUE, got {text!r}; write for example --set prune.levels=3")
     place = Place(f"--set {text}", None, None, rank)
     document = read_yaml(value, place.file)
-    faults = tuple(Fault(place, path, fault.expected, fault.got, fault.mend) for fault in document.faults)
+    faults = tuple(replace(fault, place=place, path=_joined(path, fault.path)) for fault in document.faults)
     return Override(segments, document.tree, place, faults)
+
+
+def _joined(path: str, below: str) -> str:
+    return path if below == dotted(()) else f"{path}.{below}"
 
 
 def apply_overrides(document: Document, overrides: Sequence[Override]) -> None:

@@ -158,8 +158,8 @@ class ControlSpec(Spec):
     """A control that an honest claim about a ticket needs."""
 
     name: Literal["reinit", "shuffled-mask", "random-mask", "one-shot"] = Field(
-        description="`reinit` redraws the weights under the ticket's mask; `shuffled-mask` shuffles it within each "
-        "layer; `random-mask` draws one of equal density in each layer; `one-shot` prunes dense to the level in one step."
+        description="`reinit` redraws the weights under the ticket's mask; `shuffled-mask` shuffles it within layers; "
+        "`random-mask` draws one of equal density in each layer; `one-shot` prunes dense to the level in one step."
     )
     levels: tuple[Positive, ...] = Field(min_length=1, description="Levels at which the control is run.")
 

@@ -138,6 +138,8 @@ class _Reader:
             key = self._key(event, path, mapping)
             here = (*path, key)
             value = self._value(next(self._events), here)
+            if value is None:  # an empty value has no place of its own but the next line's
+                self.document.values[here] = self._place(event)
             if self._is_text_key(event):
                 self.document.keys[here] = self._place(event)
                 mapping[key] = value
