@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from sparsify.errors import DivergedError
+
+_BATCH = 1000
 
 
 def check_weights(model: nn.Module, step: int) -> None:
@@ -19,34 +23,49 @@ def check_weights(model: nn.Module, step: int) -> None:
 
 
 def diverged(model: nn.Module, images: Tensor, step: int) -> DivergedError:
-    """The error for a loss that is not finite: names the first weight, else the first layer's output, that is not."""
+    """The error for a training loss that is not finite: names the first weight, else the first output, that is not."""
     try:
         check_weights(model, step)
     except DivergedError as error:
         return error
-    layer = _first_nonfinite_output(model, images) or "the loss itself"
+    return _loss_error("loss", _first_nonfinite(model, images), step)
+
+
+def check_validation_loss(loss: float, model: nn.Module, images: Tensor, step: int) -> None:
+    """Raise DivergedError where the loss on the validation `images` is not finite; the model is left in eval mode.
+
+    The weights may well be finite then: nan in the images, or batch norm's running variance near zero.
+    """
+    if not math.isfinite(loss):
+        raise _loss_error("validation loss", _first_nonfinite(model.eval(), images), step)
+
+
+def _loss_error(what: str, layer: str | None, step: int) -> DivergedError:
+    where = "with every layer's output finite" if layer is None else f"first in {layer}"
     return DivergedError(
-        f"training diverged at step {step}: expected a finite loss, got nan or inf, first in the output of {layer}; "
+        f"training diverged at step {step}: expected a finite {what}, got nan or inf, {where}; "
         "lower train.optimizer.lr, set train.gradient_clip, or look for nan in the data"
     )
 
 
 @torch.no_grad()
-def _first_nonfinite_output(model: nn.Module, images: Tensor) -> str | None:
-    found: list[str] = []
-
-    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            if not found and not bool(torch.isfinite(output).all()):
-                found.append(name)
-
-        return model.get_submodule(name).register_forward_hook(hook)
-
+def _first_nonfinite(model: nn.Module, images: Tensor) -> str | None:
+    """What comes first in a forward pass that is not finite: the images, or the output of a layer, by name."""
     if not bool(torch.isfinite(images).all()):
         return "the input images"
-    handles = [watch(name) for name, module in model.named_modules() if name and not list(module.children())]
+    found: list[str] = []
+
+    def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            if not found and not bool(torch.isfinite(output).all()):
+                found.append(f"the output of {name}")
+
+        return module.register_forward_hook(hook)
+
+    handles = [watch(name, module) for name, module in model.named_modules() if name and not list(module.children())]
     try:
-        model(images)
+        for batch in images.split(_BATCH):
+            model(batch)
     finally:
         for handle in handles:
             handle.remove()

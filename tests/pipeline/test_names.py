@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from sparsify.errors import RecipeError
+from sparsify.pipeline.names import NAME_CHECKS, load_checked
+from sparsify_export.targets import TARGETS
+
+TEXT = "name: x\nmodel: {model}\ndata: {data}\ntrain:\n  steps: 1it\nexport: {{targets: {targets}}}\n"
+
+
+@pytest.fixture
+def faults(tmp_path):
+    def of(model: str = "lenet-300-100", data: str = "digits", targets: str = "[tensorrt]") -> list[str]:
+        path = tmp_path / "f"
+        path.write_text(TEXT.format(model=model, data=data, targets=targets))
+        try:
+            load_checked(path)
+        except RecipeError as error:
+            return [str(fault).removeprefix(f"{path}:") for fault in error.faults]
+        return []
+
+    return of
+
+
+def test_known_names_pass(faults):
+    assert faults() == []
+    assert faults(targets=f"[{', '.join(TARGETS)}]") == []
+    assert faults(model="mlp:784-10", data="npz:~/my data.npz") == []
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        ({"model": "lenet-300"}, "2:8: model: expected a model's name (`sparsify ls models`) or mlp:784-512-10, got 'lenet"),
+        ({"model": "lenet-300"}, "did you mean lenet-300-100"),
+        ({"model": "mlp:64-"}, "2:8: model: expected widths from input to classes, such as mlp:784-512-10, got 'mlp:64-'; "),
+        ({"data": "digit"}, "3:7: data.source: expected a dataset's name (`sparsify ls datasets`), npz:PATH or image-fol"),
+        ({"data": "digit"}, "got 'digit'; did you mean digits"),
+        ({"data": "{source: npz}"}, "3:16: data.source: expected npz:PATH"),
+        ({"targets": "[tensort]"}, "6:19: export.targets.0: expected a target among onnxruntime-cpu, "),
+        ({"targets": "[tensort]"}, "got 'tensort'; did you mean tensorrt"),
+        ({"targets": "[tensorrt, gpu-of-mine]"}, "6:29: export.targets.1: expected a target among"),
+        ({"model": "mlp:784-10"}, "2:8: model: expected a model that fits digits, got mlp:784-10 takes 784 inputs"),
+        ({"model": "mlp:784-10"}, "; write mlp:64-10"),
+        ({"model": "lenet-5"}, "2:8: model: expected a model that fits digits, got lenet-5 takes at least 16x16"),
+    ],
+)
+def test_an_unknown_name_is_located_and_its_neighbours_named(faults, names, fault):
+    [found] = faults(**names)
+    assert fault in found
+    assert "; " in found
+
+
+def test_all_of_them_are_reported_at_once(faults):
+    found = faults(model="a", data="b", targets="[c, d]")
+    assert [fault.split(": ")[1] for fault in found] == ["model", "data.source", "export.targets.0", "export.targets.1"]
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], {}, [3], {"source": 3, "targets": 4}, {"targets": [None]}])
+def test_ill_typed_parts_are_left_to_their_own_faults(value):
+    tree = {"model": 3, "data": value, "export": value}
+    found = [misfit.path for check in NAME_CHECKS for misfit in check(tree)]
+    assert found == []
+
+
+def test_a_shipped_recipe_is_loaded_by_name_with_overrides():
+    assert load_checked("digits", ["prune.levels=8", "seed=3"]).seed == 3
