@@ -27,4 +27,4 @@ def provenance_section(metrics: Mapping[str, Any], recipe: str) -> Html:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
