@@ -163,7 +163,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Renderab
 def _shape(shape: Sequence[int | str | None] | None) -> str:
     if shape is None:
         return "?"
-    return "x".join("?" if one is None else str(one) for one in shape) or "scalar"
+    sizes = all(isinstance(one, int) for one in shape)
+    return ("x" if sizes else " x ").join("?" if one is None else str(one) for one in shape) or "scalar"
 
 
 def _percent(value: float | None) -> str:

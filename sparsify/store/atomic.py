@@ -114,20 +114,28 @@ def sweep(root: Path) -> list[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make the names in a folder durable, on file systems that can be asked to (some network ones cannot)."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def sync_tree(folder: Path) -> None:
     """Make every file and name under a folder durable."""
     for here, _, files in os.walk(folder):
         for name in files:
-            sync_folder(Path(here, name))
+            _sync(Path(here, name))
         sync_folder(Path(here))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _swap_in(temporary: Path, final: Path) -> None:

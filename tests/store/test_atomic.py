@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -179,6 +180,17 @@ def test_everything_is_synced_before_the_rename_and_the_parent_after(tmp_path: P
     with new_folder(final) as folder:
         (folder / "f").write_text("x")
     assert events == [("f", False), ("TMP", False), (tmp_path.name, True)]
+
+
+def test_a_file_system_that_cannot_sync_folders_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with new_folder(tmp_path / "final") as folder:
+        write_bytes(folder / "f", b"x")
+    assert names(tmp_path) == ["final", "final/f"]
 
 
 def test_sweep_removes_orphans_and_nothing_else(tmp_path: Path):
