@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 import typer
+from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from sparsify.cli.inspect import command
@@ -17,7 +19,6 @@ from sparsify.models.build import prunable
 from sparsify.store.run import Run
 from sparsify.store.stage import read_stage, write_stage
 from sparsify.store.weights import save_tensors
-from sparsify_export.onnx_graph import onnx_from_module
 
 app = typer.Typer()
 app.command()(command)
@@ -94,10 +95,19 @@ def test_a_file_of_tensors(root: Path):
 
 
 def test_an_onnx_file(root: Path, tmp_path: Path):
-    module = Ticket(root / "replicate_0/level_01").module()
-    onnx_from_module(module, torch.zeros(2, 1, 8, 8), tmp_path / "m.onnx")
+    weights = Ticket(root / "replicate_0/level_01").trained_weights
+    stored = [numpy_helper.from_array(tensor.numpy(), name) for name, tensor in weights.items()]
+    nodes = [
+        helper.make_node("Gemm", ["x", "hidden1.weight", "hidden1.bias"], ["h"], transB=1),
+        helper.make_node("Gemm", ["h", "output.weight", "output.bias"], ["y"], transB=1),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", n]) for name, n in (("x", 64), ("y", 4))]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=opsets), tmp_path / "m.onnx")
     text = invoke(tmp_path / "m.onnx")
-    assert "opset ai.onnx" in text
+    assert "opset ai.onnx 18; IR 10" in text
+    assert "batch x 64" in text
     assert "weights (two axes or more): 204 of 408 kept, sparsity 50.00%" in text
     assert "Gemm" in text
     document = json.loads(invoke(tmp_path / "m.onnx", "--json"))
