@@ -20,9 +20,8 @@ from sparsify.errors import CorruptError, InputOutputError
 ENVIRONMENT = "SPARSIFY_DATA"
 FOLDER = "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-HOME = (
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"  # the authors'; it speaks no https, hence the digests
-)
+# The authors' own. It speaks no https, so the digests below are all that vouches for what comes.
+HOME = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 LARGEST_FILE = 64_000_000  # bytes; the largest is 47,040,016, or 26,421,880 compressed
 WHITE = 255.0
 

@@ -55,11 +55,10 @@ def list_folder(path: Path) -> Listing:
         next((_classes(path / name) for name in VALIDATION_FOLDERS if (path / name).is_dir()), {}),
         _classes(path / "test") if (path / "test").is_dir() else {},
     )
-    for part in (listing.validation, listing.test):
-        if strange := sorted(set(part) - set(listing.train)):
-            raise UsageError(
-                f"{part[strange[0]][0].parent}: class {strange[0]!r} is not among those of {path / 'train'}"
-            )
+    for part, classes in (("validation", listing.validation), ("test", listing.test)):
+        if strange := sorted(set(classes) - set(listing.train)):
+            names = ", ".join(listing.train)
+            raise UsageError(f"{path}: {part}: class {strange[0]!r} is not among those in train: {names}")
     return listing
 
 

@@ -62,7 +62,8 @@ def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8] | NDArray[np.fl
     images = np.moveaxis(array, channel_axis(array.shape, name), 1) if array.ndim == 4 else array[:, np.newaxis]
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
-    floats = np.ascontiguousarray(images, np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        floats = np.ascontiguousarray(images, np.float32)
     if not np.isfinite(floats).all():
         first = int(np.argmax(~np.isfinite(floats).reshape(len(floats), -1).all(axis=1)))
         raise CorruptError(f"{name}: expected finite pixels, got one that is not in image {first}")

@@ -15,17 +15,17 @@ CHUNK = 1024  # images at a time, so that temporary arrays stay small
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Per channel, `scaled = pixel * factor + shift`."""
+    """Per channel, `scaled = (pixel - centre) * factor`."""
 
+    centre: tuple[float, ...]
     factor: tuple[float, ...]
-    shift: tuple[float, ...]
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Scaled float32 images of uint8 or float32 images (N, C, H, W)."""
         scaled = np.empty(pixels.shape, np.float32)
-        for channel, (factor, shift) in enumerate(zip(self.factor, self.shift, strict=True)):
-            np.multiply(pixels[:, channel], np.float32(factor), out=scaled[:, channel], dtype=np.float32)
-            scaled[:, channel] += np.float32(shift)
+        for channel, (centre, factor) in enumerate(zip(self.centre, self.factor, strict=True)):
+            np.subtract(pixels[:, channel], np.float32(centre), out=scaled[:, channel], dtype=np.float32)
+            scaled[:, channel] *= np.float32(factor)
         return scaled
 
 
@@ -51,10 +51,10 @@ def fit_scaling(name: str, pixels: NDArray[Any], *, white: float, how: Literal["
                 f"{name}: data.normalize = unit expects float images in [0, {white:g}], got [{pixels.min():g}, "
                 f"{pixels.max():g}]; write normalize: standard, or give uint8"
             )
-        return Scaling((1 / white,) * channels, (0.0,) * channels)
+        return Scaling((0.0,) * channels, (1 / white,) * channels)
     moments = [_moments(pixels[:, channel]) for channel in range(channels)]
     factors = tuple(1 / deviation if deviation > 0 else 1 / white for _, deviation in moments)
-    return Scaling(factors, tuple(-mean * factor for (mean, _), factor in zip(moments, factors, strict=True)))
+    return Scaling(tuple(mean for mean, _ in moments), factors)
 
 
 def _moments(channel: NDArray[Any]) -> tuple[float, float]:

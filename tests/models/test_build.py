@@ -190,7 +190,7 @@ def test_the_smallest_images_promised_are_taken(name, shape):
 
 
 def test_models_that_do_not_fit_are_usage_errors():
-    with pytest.raises(UsageError, match="model: mlp:784-10 takes 784 inputs .* write mlp:64-10"):
+    with pytest.raises(UsageError, match=r"model: mlp:784-10 takes 784 inputs .* write mlp:64-10"):
         build("mlp:784-10", input_shape=(1, 8, 8), classes=10, seed=0)
     with pytest.raises(UsageError, match="did you mean conv-2"):
         build("conv2", input_shape=CIFAR, classes=10, seed=0)

@@ -65,7 +65,7 @@ def test_any_text_is_accepted_or_refused_as_a_value(text):
 
 
 def test_mlp_that_does_not_fit_is_told_what_to_write():
-    with pytest.raises(ValueError, match="1x28x28 = 784 inputs and 10 classes; write mlp:784-50-10$"):
+    with pytest.raises(ValueError, match=r"1x28x28 = 784 inputs and 10 classes; write mlp:784-50-10$"):
         check_fit("mlp:64-50-9", (1, 28, 28), 10)
     check_fit("mlp:784-50-10", (1, 28, 28), 10)
 

