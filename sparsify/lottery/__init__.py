@@ -1,0 +1,1 @@
+"""The ticket search: iterative pruning, rewinding, and the controls beside it."""

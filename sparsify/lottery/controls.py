@@ -1,11 +1,17 @@
 """The controls that a claim about a ticket needs: each says which mask, and which weights it starts from.
 
-| control | mask | weights | what it tells |
+| control | mask | weights | tells whether |
 |---|---|---|---|
-| `reinit` | the ticket's | redrawn | whether the initial weights matter (Frankle & Carbin 2019, section 2) |
-| `shuffled-mask` | the ticket's, shuffled within each layer | the ticket's network, rewound | whether the connections matter, given the layers' densities (Frankle et al. 2021, arXiv 2009.08576) |
-| `random-mask` | a random one of the same per-layer density | redrawn | a sparse network with nothing of the ticket (Frankle & Carbin 2019, figure 1) |
-| `one-shot` | dense pruned to the level's counts in one step | the ticket's network, rewound | whether iterating matters |
+| `reinit` | the ticket's | redrawn | the initial weights matter |
+| `shuffled-mask` | the ticket's, shuffled within each layer | the dense network's | the connections matter |
+| `random-mask` | random, of the same per-layer density | redrawn | anything of the ticket matters |
+| `one-shot` | dense pruned to the level's counts in one step | the dense network's | iterating matters |
+
+The dense network's weights are those at the rewind step, as the ticket's are; where a recipe rewinds to no step, they
+are the trained ones, since the level before has no value left at connections that a control may keep.
+
+`reinit`, `random-mask`: Frankle & Carbin 2019 (arXiv 1803.03635), section 2 and figure 1. `shuffled-mask`: Frankle et
+al. 2021 (arXiv 2009.08576).
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ class Network:
             channels, height, width = values["input_shape"]
             return cls(str(values["model"]), (channels, height, width), int(values["classes"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CorruptError(f"{path}: expected a network description, got {error!r}; is this a ticket's folder?") from error
+            raise CorruptError(
+                f"{path}: expected a network description, got {error!r}; is this a ticket's folder?"
+            ) from error
 
 
 def prunable_weights(module: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from sparsify.criteria.registry import CRITERIA
@@ -20,12 +19,13 @@ from sparsify.errors import UsageError
 from sparsify.lottery.controls import random_set, shuffled_mask
 from sparsify.lottery.network import Network, prunable_weights
 from sparsify.lottery.ticket import Ticket, save_ticket
-from sparsify.lottery.training_spec import TrainingSpec
+from sparsify.lottery.training_spec import PruneSlice, TrainingSpec
 from sparsify.masks.mask import Mask
 from sparsify.masks.unstructured import keep_like, prune
 from sparsify.models.build import prunable
 from sparsify.recipe.step import Step
 from sparsify.seeds import derive_seed
+from sparsify.train.batches import steps_per_epoch
 from sparsify.train.keeper import Keeper
 from sparsify.train.loop import fit
 from sparsify.train.schedule import lr_factor
@@ -63,27 +63,36 @@ def train_level(spec: TrainingSpec, data: Data, parents: Mapping[str, Path], out
         keeper: checkpoints.
     """
     dense, previous = Ticket(parents["dense"]), Ticket(parents["previous"])
-    mask = _pruned(spec, previous)
+    rule = _rule(spec)
+    mask = prune(
+        previous.mask,
+        _scores(spec, previous),
+        fraction=rule.prune_fraction,
+        overrides=rule.overrides,
+        scope=rule.scope,
+    )
     _train(spec, data, dense.network, _rewound(spec, data, mask, dense, previous), out, keeper)
 
 
 def train_control(spec: TrainingSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
-    """Train a control beside the ticket of its level. `parents`: `dense`, `previous` and `ticket`."""
-    dense, previous, ticket = (Ticket(parents[role]) for role in ("dense", "previous", "ticket"))
-    assert spec.control_seed is not None and spec.control is not None
+    """Train a control beside the ticket of its level. `parents`: `dense` and `ticket` are read."""
+    dense, ticket = Ticket(parents["dense"]), Ticket(parents["ticket"])
+    _train(spec, data, dense.network, _control_start(spec, data, dense, ticket), out, keeper)
+
+
+def _control_start(spec: TrainingSpec, data: Data, dense: Ticket, ticket: Ticket) -> Start:
+    """Mask and weights of a control, as the table in `sparsify.lottery.controls` has them."""
+    assert spec.control_seed is not None  # TrainingSpec gives every control a seed
+    if spec.control == "shuffled-mask":
+        return _rewound(spec, data, shuffled_mask(ticket.mask, spec.control_seed), dense, dense)
+    if spec.control == "one-shot":
+        rule = _rule(spec)
+        mask = keep_like(ticket.mask, _scores(spec, dense), overrides=rule.overrides, scope=rule.scope)
+        return _rewound(spec, data, mask, dense, dense)
     redrawn = dense.network.build(seed=spec.control_seed).state_dict()
-    if spec.control == "reinit":
-        start = Start(ticket.mask, redrawn)
-    elif spec.control == "random-mask":
-        start = Start(random_set(ticket.mask, derive_seed(spec.control_seed, "mask")), redrawn)
-    elif spec.control == "shuffled-mask":
-        start = _rewound(spec, data, shuffled_mask(ticket.mask, spec.control_seed), dense, previous)
-    else:
-        assert spec.prune is not None
-        scores = _scores(spec, dense)
-        mask = keep_like(ticket.mask, scores, overrides=spec.prune.overrides, scope=spec.prune.scope)
-        start = _rewound(spec, data, mask, dense, dense)
-    _train(spec, data, dense.network, start, out, keeper)
+    if spec.control == "random-mask":
+        return Start(random_set(ticket.mask, derive_seed(spec.control_seed, "mask")), redrawn)
+    return Start(ticket.mask, redrawn)
 
 
 def _train(spec: TrainingSpec, data: Data, network: Network, start: Start, out: Path, keeper: Keeper) -> None:
@@ -115,24 +124,14 @@ def _rewound(spec: TrainingSpec, data: Data, mask: Mask, dense: Ticket, previous
     return Start(mask, previous.trained_weights, constant_lr=spec.train.optimizer.lr * last)
 
 
-def _pruned(spec: TrainingSpec, previous: Ticket) -> Mask:
-    assert spec.prune is not None
-    rule = spec.prune
-    return prune(
-        previous.mask,
-        _scores(spec, previous),
-        fraction=rule.prune_fraction,
-        overrides=rule.overrides,
-        scope=rule.scope,
-    )
-
-
 def _scores(spec: TrainingSpec, source: Ticket) -> dict[str, Tensor]:
-    assert spec.prune is not None
-    with torch.no_grad():
-        weights = prunable_weights(source.module())
     seed = derive_seed(spec.init_seed, "scores", spec.level)
-    return CRITERIA[spec.prune.criterion](weights, seed)
+    return CRITERIA[_rule(spec).criterion](prunable_weights(source.module()), seed)
+
+
+def _rule(spec: TrainingSpec) -> PruneSlice:
+    assert spec.prune is not None  # TrainingSpec gives every level and control its rule
+    return spec.prune
 
 
 def rewind_step(spec: TrainingSpec, data: Data) -> int:
@@ -146,10 +145,10 @@ def rewind_step(spec: TrainingSpec, data: Data) -> int:
     per_epoch = _per_epoch(spec, data)
     step, total = spec.rewind.iterations(per_epoch), spec.train.steps.iterations(per_epoch)
     if step >= total:
-        raise UsageError(f"prune.rewind: expected a step before the last, got {spec.rewind} of {total}it; rewind earlier")
+        mend = "rewind earlier, or train longer"
+        raise UsageError(f"prune.rewind: expected a step before the end, {total}it, got {spec.rewind}; {mend}")
     return step
 
 
 def _per_epoch(spec: TrainingSpec, data: Data) -> int:
-    count = len(data.train.labels)
-    return count // min(spec.train.batch_size, count)
+    return steps_per_epoch(len(data.train.labels), spec.train.batch_size)

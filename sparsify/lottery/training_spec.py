@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from sparsify.recipe.misfit import Misfit, shown
 from sparsify.recipe.spec import DataSpec, Recipe, Spec, TrainSpec
 from sparsify.recipe.step import Step
 from sparsify.seeds import derive_seed
@@ -39,6 +40,18 @@ class TrainingSpec(Spec):
         default=None, description="The control this is; none for the ticket itself."
     )
     control_seed: int | None = Field(default=None, description="Seed of the control's own draws.")
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> TrainingSpec:
+        """Dense is neither pruned nor a control; every level is pruned; every control has a seed."""
+        if (self.prune is None) != (self.level == 0):
+            got = f"level {self.level} with {shown(self.prune)}"
+            raise Misfit(("prune",), expected="a rule from level 1 on", got=got, mend="give prune from level 1 on")
+        if (self.control is None) != (self.control_seed is None) or (self.control and self.level == 0):
+            got = f"control {self.control} at level {self.level} with seed {self.control_seed}"
+            mend = "give control and control_seed together, from level 1 on"
+            raise Misfit(("control",), expected="a control with its seed, or neither", got=got, mend=mend)
+        return self
 
 
 def training_spec(

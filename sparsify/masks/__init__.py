@@ -1,0 +1,1 @@
+"""Masks, and the patterns of removal that make them."""

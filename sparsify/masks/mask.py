@@ -51,8 +51,6 @@ class Mask(Mapping[str, Tensor]):
             and all(torch.equal(self._tensors[name], other._tensors[name]) for name in self)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # equality is by value over tensors
-
     @property
     def total(self) -> int:
         """Number of prunable weights."""
@@ -100,7 +98,9 @@ class Mask(Mapping[str, Tensor]):
         for name, tensor in self._tensors.items():
             if name not in parameters or parameters[name].shape != tensor.shape:
                 got = tuple(parameters[name].shape) if name in parameters else "no such parameter"
-                raise UsageError(f"mask {name}: expected shape {tuple(tensor.shape)}, got {got}; is it this network's mask?")
+                raise UsageError(
+                    f"mask {name}: expected shape {tuple(tensor.shape)}, got {got}; is it this network's mask?"
+                )
             parameters[name].masked_fill_(~tensor.to(parameters[name].device), 0.0)
 
     def save(self, path: Path) -> None:
@@ -117,9 +117,14 @@ class Mask(Mapping[str, Tensor]):
 
 
 def iou(a: Mask, b: Mask) -> float:
-    """Intersection over union of the weights kept; 1 for two empty masks."""
+    """Intersection over union of the weights kept; 1 for two empty masks.
+
+    Raises:
+        UsageError: the masks are of different networks.
+    """
+    _check_comparable(a, b)
     intersection = sum(int((a[name] & b[name]).sum()) for name in a)
-    union = sum(int((a[name] | b[name]).sum()) for name in a)
+    union = a.kept + b.kept - intersection
     return intersection / union if union else 1.0
 
 
@@ -127,8 +132,18 @@ def chance_iou(a: Mask, b: Mask) -> float:
     """IoU that two random masks with the per-layer counts of `a` and `b` have, as a ratio of expectations.
 
     In a layer of n weights of which j and k are kept, the expected intersection is j k / n (hypergeometric mean).
+
+    Raises:
+        UsageError: the masks are of different networks.
     """
-    sizes = {name: a[name].numel() for name in a}
-    expected = sum(a.layer_kept[name] * b.layer_kept[name] / sizes[name] for name in a if sizes[name])
+    _check_comparable(a, b)
+    kept_a, kept_b = a.layer_kept, b.layer_kept
+    expected = sum(kept_a[name] * kept_b[name] / a[name].numel() for name in a if a[name].numel())
     union = a.kept + b.kept - expected
     return expected / union if union else 1.0
+
+
+def _check_comparable(a: Mask, b: Mask) -> None:
+    shapes_a, shapes_b = ({name: tuple(mask[name].shape) for name in mask} for mask in (a, b))
+    if shapes_a != shapes_b:
+        raise UsageError(f"masks: expected two of one network, got shapes {shapes_a} and {shapes_b}")

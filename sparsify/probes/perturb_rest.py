@@ -62,22 +62,24 @@ class ArmSpec(Spec):
 
     @property
     def label(self) -> str:
-        """The arm's name in results: `rest-scaled-0.1`."""
-        return f"{self.arm}-{self.scale:g}" if self.arm == "rest-scaled" else self.arm
+        """The arm's name in results and folders: `rest-scaled-0.1`. Different scales have different names."""
+        if self.arm != "rest-scaled":
+            return self.arm
+        short = f"{self.scale:g}"
+        return f"{self.arm}-{short if float(short) == self.scale else repr(self.scale)}"
 
 
 def arms(spec: PerturbRestSpec, tickets: Sequence[ProbedTicket], seed: int) -> list[Arm]:
     """Every training of the probe. Arms that draw are repeated `redraws` times, each with a seed of its own."""
     planned: list[Arm] = []
     for ticket in tickets:
-        settings: list[tuple[ArmName, float, int]] = [("original", 1.0, 0)]
-        settings += [("rest-scaled", scale, 0) for scale in spec.scales if scale != 1.0]
-        settings += [(name, 1.0, draw) for name in _DRAWN for draw in range(spec.redraws)]
-        planned += [_arm(ticket, seed, *setting) for setting in settings]
+        planned.append(_arm(ticket, seed, "original"))
+        planned += [_arm(ticket, seed, "rest-scaled", scale=s) for s in dict.fromkeys(spec.scales) if s != 1.0]
+        planned += [_arm(ticket, seed, name, draw=draw) for name in _DRAWN for draw in range(spec.redraws)]
     return planned
 
 
-def _arm(ticket: ProbedTicket, seed: int, name: ArmName, scale: float, draw: int) -> Arm:
+def _arm(ticket: ProbedTicket, seed: int, name: ArmName, *, scale: float = 1.0, draw: int = 0) -> Arm:
     # The draw's seed does not name the arm: `rest-redrawn`, `random-kept` and `values-shuffled` meet the same redrawn
     # network, so that they differ in what was kept and in nothing else.
     draw_seed = derive_seed(seed, "perturb-rest", ticket.label, draw)
@@ -94,9 +96,7 @@ def _arm(ticket: ProbedTicket, seed: int, name: ArmName, scale: float, draw: int
     return Arm(path, ticket, spec, {"order": spec.order_seed, "draw": draw_seed})
 
 
-def measure(
-    values: Mapping[str, Any], data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper
-) -> None:
+def measure(values: Mapping[str, Any], data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
     """Train one arm and write `arm.json` (raw values) and `history.json` into `out`."""
     from sparsify.lottery.search import rewind_step
     from sparsify.lottery.ticket import Ticket
@@ -127,31 +127,36 @@ def _start(spec: ArmSpec, mask: Mask, dense: Ticket) -> tuple[dict[str, Tensor],
     if spec.arm in ("original", "ceiling"):
         return original, mask
     if spec.arm == "rest-scaled":
-        return {n: original[n].where(mask[n], original[n] * spec.scale) if n in mask else original[n] for n in original}, mask
+        return _joined(original, mask, {name: original[name] * spec.scale for name in mask}), mask
     redrawn = dense.network.build(seed=derive_seed(spec.draw_seed, "rest")).state_dict()
     kept = random_set(mask, derive_seed(spec.draw_seed, "set")) if spec.arm == "random-kept" else mask
     if spec.arm == "values-shuffled":
         original = shuffled_values(original, mask, derive_seed(spec.draw_seed, "values"))
-    return {n: original[n].where(kept[n], redrawn[n]) if n in kept else original[n] for n in original}, kept
+    return _joined(original, kept, redrawn), kept
+
+
+def _joined(inside: Mapping[str, Tensor], mask: Mask, outside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`inside` where `mask` keeps, `outside` where it does not; what is not prunable, and buffers, from `inside`."""
+    return {
+        name: tensor.where(mask[name], outside[name]) if name in mask else tensor for name, tensor in inside.items()
+    }
 
 
 def _what_became(
     spec: ArmSpec, ticket: Ticket, kept: Mask, final: dict[str, Tensor], data: Data, history: Mapping[str, Any]
 ) -> dict[str, Any]:
-    from sparsify.masks.mask import chance_iou, iou
+    """The raw values of one arm: is the ticket what magnitude pruning finds again, and what can each half do alone?"""
+    from sparsify.masks.mask import Mask, chance_iou, iou
     from sparsify.masks.unstructured import keep_like
     from sparsify.train.evaluate import evaluate
 
+    def accuracy_alone(half: Mask) -> float:
+        module = ticket.network.build(weights=final).to(spec.training.device)
+        half.apply_(module)
+        return evaluate(module, data.validation).accuracy
+
     mask = ticket.mask
     found = keep_like(mask, {name: final[name].abs() for name in mask}, overrides={}, scope="per-layer")
-    halves = {"ticket": {n: mask[n] for n in mask}, "rest": {n: ~mask[n] for n in mask}}
-    alone = {
-        half: evaluate(
-            ticket.network.build(weights={n: final[n] * sets[n] if n in sets else final[n] for n in final}),
-            data.validation,
-        ).accuracy
-        for half, sets in halves.items()
-    }
     return {
         "arm": spec.label,
         "draw": spec.draw,
@@ -161,8 +166,8 @@ def _what_became(
         "iou": iou(found, mask),
         "iou_kept": iou(found, kept),
         "iou_chance": chance_iou(found, mask),
-        "ticket_weights_alone_accuracy": alone["ticket"],
-        "rest_alone_accuracy": alone["rest"],
+        "ticket_weights_alone_accuracy": accuracy_alone(mask),
+        "rest_alone_accuracy": accuracy_alone(Mask({name: ~kept for name, kept in mask.items()})),
     }
 
 
@@ -220,25 +225,15 @@ def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Arms with intervals clustered by ticket, and the verdict."""
     from sparsify.stats import survival_verdict
 
-    tickets = sorted({(row["replicate"], row["level"]) for row in rows})
-
-    def clusters(arm: str, figure: str) -> list[list[float]]:
-        by_ticket = [
-            [float(row[figure]) for row in rows if (row["replicate"], row["level"]) == ticket and row["arm"] == arm and figure in row]
-            for ticket in tickets
-        ]
-        return [values for values in by_ticket if values]
-
-    summary: dict[str, dict[str, Any]] = {}
-    for arm in dict.fromkeys(row["arm"] for row in rows):
-        figures = {figure: clusters(arm, figure) for figure in _FIGURES}
-        summary[arm] = {
-            figure: _mean_over_tickets(groups) for figure, groups in figures.items() if groups
-        }
-    verdict = survival_verdict(clusters("rest-redrawn", "iou"), clusters("ceiling", "iou"), clusters("random-kept", "iou"))
+    arms = {
+        arm: {figure: _mean_over_tickets(groups) for figure in _FIGURES if (groups := _by_ticket(rows, arm, figure))}
+        for arm in dict.fromkeys(row["arm"] for row in rows)
+    }
+    kept, ceiling, random = (_by_ticket(rows, arm, "iou") for arm in ("rest-redrawn", "ceiling", "random-kept"))
+    verdict = survival_verdict(kept, ceiling, random)
     return {
-        "tickets": len(tickets),
-        "arms": summary,
+        "tickets": len(_by_ticket(rows, "ticket-alone", "iou")),
+        "arms": arms,
         "verdict": verdict.word,
         "reason": verdict.reason,
         "caveat": verdict.caveat,
@@ -246,6 +241,15 @@ def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "kept_over_ceiling": verdict.ratio.to_json(),
         "kept_minus_random": verdict.difference.to_json(),
     }
+
+
+def _by_ticket(rows: Sequence[Mapping[str, Any]], arm: str, figure: str) -> list[list[float]]:
+    """One list a ticket, in order of replicate and level: the figure in each draw of the arm."""
+    groups: dict[tuple[int, int], list[float]] = {}
+    for row in sorted(rows, key=lambda row: (row["replicate"], row["level"])):
+        if row["arm"] == arm and figure in row:
+            groups.setdefault((row["replicate"], row["level"]), []).append(float(row[figure]))
+    return list(groups.values())
 
 
 def _mean_over_tickets(groups: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -57,8 +57,10 @@ class Probe:
     Attributes:
         summary: one line for `sparsify ls probes`.
         arms: `(probe's spec, tickets, recipe seed)` -> the arms.
-        measure: runs one arm: `(spec as JSON, data, {"ticket": folder, "dense": folder}, out, keeper)`; writes raw values into `out`.
-        conclude: `(probe's spec as JSON, {role: folder of an arm or ticket}) -> result`, plain values, written as `result.json`.
+        measure: runs one arm: `(spec as JSON, data, {"ticket": folder, "dense": folder}, out, keeper)`; writes raw
+            values into `out`.
+        conclude: `(probe's spec as JSON, {role: folder of an arm or ticket}) -> result`: plain values, written as
+            `result.json`.
     """
 
     summary: str

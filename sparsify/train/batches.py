@@ -11,6 +11,11 @@ from sparsify.recipe.spec import AugmentSpec
 from sparsify.seeds import derive_seed
 
 
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Optimiser steps that one pass over so many images takes; the last, incomplete batch is left out."""
+    return images // min(batch_size, images)
+
+
 class Batches:
     """The batches of one training, by step.
 
@@ -26,7 +31,7 @@ class Batches:
     def __init__(self, split: Split, batch_size: int, augment: AugmentSpec, seed: int) -> None:
         self._split, self._augment, self._seed = split, augment, seed
         self._size = min(batch_size, len(split.labels))
-        self.per_epoch = len(split.labels) // self._size
+        self.per_epoch = steps_per_epoch(len(split.labels), batch_size)
         self._epoch = -1
         self._order: tuple[Tensor, ...] = ()
 

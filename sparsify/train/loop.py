@@ -22,13 +22,16 @@ from sparsify.masks.mask import Mask
 from sparsify.recipe.spec import TrainSpec
 from sparsify.seeds import derive_seed
 from sparsify.train.batches import Batches
-from sparsify.train.divergence import check_weights, diverged
+from sparsify.train.divergence import check_validation_loss, check_weights, diverged
 from sparsify.train.evaluate import evaluate
 from sparsify.train.history import History
 from sparsify.train.keeper import Keeper, NoKeeper
-from sparsify.train.optimizer import build_optimizer, optimizer_tensors, restore_optimizer_
+from sparsify.train.optimizer import build_optimizer
 from sparsify.train.precision import autocast_dtype
 from sparsify.train.schedule import lr_factor
+from sparsify.train.state import State
+
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ def fit(
 ) -> Trained:
     """Train `model` in place from `start_step` to the last step of `spec`.
 
+    Equal arguments give equal bits, also when the training is stopped at any step and begun again. Where the model has
+    dropout, torch's global generator is reseeded at each step.
+
     Args:
         model: trained in place, on the device its parameters are on.
         data: train and validation are used, test is not.
@@ -65,159 +71,120 @@ def fit(
         keeper: checkpoints and the wish to stop; None for neither.
 
     Raises:
-        DivergedError: the loss or a weight is not finite; step and layer are named.
+        DivergedError: a loss or a weight is not finite; step and layer are named.
         Preempted: the keeper asked to stop; what was done is saved.
+        UsageError: the mask is another network's.
     """
-    run = _Run(model, data, spec, seed, mask, start_step, constant_lr, snapshot_step, keeper or NoKeeper())
-    return run.to_end()
+    keeper = keeper or NoKeeper()
+    device = next(model.parameters()).device
+    validation = _on(data.validation, device)
+    batches = Batches(_on(data.train, device), spec.batch_size, spec.augment, seed)
+    total = spec.steps.iterations(batches.per_epoch)
+    measured_every = max(spec.eval_every.iterations(batches.per_epoch), 1)
+    optimizer = build_optimizer(spec.optimizer, model.parameters())
+    if mask is not None:
+        mask.apply_(model)
+    rate = _learning_rate(spec, total, batches.per_epoch, constant_lr)
+    train_step = _train_step(model, optimizer, batches, spec, rate, mask, seed)
+
+    def measure() -> None:
+        _measure(state, model, validation)
+        keeper.progress(state.step, total, f"validation {state.history.validation_accuracy[-1]:.4f}")
+
+    state = State(start_step)
+    state.resume_(keeper, model, optimizer)
+    model.train()
+    while state.step < total:
+        if state.step == snapshot_step:
+            state.snapshot = _copy(model)
+        state.loss_sum += train_step(state.step)
+        state.loss_count += 1
+        state.step += 1
+        if state.step % measured_every == 0 or state.step == total:
+            measure()
+        if keeper.stopping():
+            state.save(keeper, model, optimizer)
+            raise Preempted(f"stopped at step {state.step} of {total}")
+        if keeper.due():
+            state.save(keeper, model, optimizer)
+    if state.step == snapshot_step:
+        state.snapshot = _copy(model)
+    if not state.history.step:
+        measure()
+    return Trained(state.history, state.snapshot)
 
 
-class _Run:
-    """The state of one training between two step boundaries: all that a checkpoint holds."""
+def _train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    spec: TrainSpec,
+    rate: Callable[[int], float],
+    mask: Mask | None,
+    seed: int,
+) -> Callable[[int], float]:
+    """One optimiser step as a function of the step, returning the loss: what stays the same is looked up once."""
+    device = next(model.parameters()).device
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    zero_removed_gradients = _zero_removed_gradients(model, mask)
+    draws = any(isinstance(module, _DROPOUTS) and module.p > 0 for module in model.modules())
+    dtype = autocast_dtype(spec.precision, device)
+    precision = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Data,
-        spec: TrainSpec,
-        seed: int,
-        mask: Mask | None,
-        start_step: int,
-        constant_lr: float | None,
-        snapshot_step: int | None,
-        keeper: Keeper,
-    ) -> None:
-        self._device = next(model.parameters()).device
-        self._model, self._spec, self._keeper, self._seed = model, spec, keeper, seed
-        self._validation = _on(data.validation, self._device)
-        self._batches = Batches(_on(data.train, self._device), spec.batch_size, spec.augment, seed)
-        self._total = spec.steps.iterations(self._batches.per_epoch)
-        self._eval_every = max(spec.eval_every.iterations(self._batches.per_epoch), 1)
-        self._constant_lr, self._snapshot_step = constant_lr, snapshot_step
-        self._optimizer = build_optimizer(spec.optimizer, model.parameters())
-        self._masked = _masked_parameters(model, mask)
-        self._autocast = autocast_dtype(spec.precision, self._device)
-        self._draws = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
-        self._step, self._loss_sum, self._loss_count = start_step, 0.0, 0
-        self._history = History()
-        self._snapshot: dict[str, Tensor] | None = None
-        if mask is not None:
-            mask.apply_(model)
+    def train_step(step: int) -> float:
+        lr = rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        images, labels = batches(step)
+        if draws:
+            torch.manual_seed(derive_seed(seed, "dropout", step))
+        with precision:
+            loss = functional.cross_entropy(model(images), labels, label_smoothing=spec.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        zero_removed_gradients()
+        if spec.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise diverged(model, images, step)
+        optimizer.step()
+        return value
 
-    def to_end(self) -> Trained:
-        self._resume()
-        self._model.train()
-        step_once = self._step_function()
-        while self._step < self._total:
-            if self._step == self._snapshot_step:
-                self._snapshot = _copy(self._model)
-            step_once()
-            if self._step % self._eval_every == 0 or self._step == self._total:
-                self._measure()
-            if self._keeper.stopping():
-                self._save()
-                raise Preempted(f"stopped at step {self._step} of {self._total}")
-            if self._keeper.due():
-                self._save()
-        if self._step == self._snapshot_step:
-            self._snapshot = _copy(self._model)
-        if not self._history.step:
-            self._measure()
-        return Trained(self._history, self._snapshot)
-
-    def _step_function(self) -> Callable[[], None]:
-        """One optimiser step as a closure: what does not change between steps is looked up once."""
-        model, optimizer, batches, spec = self._model, self._optimizer, self._batches, self._spec
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        weights, masks = self._masked
-        groups = optimizer.param_groups
-        smoothing, clip = spec.label_smoothing, spec.gradient_clip
-        context = (
-            torch.autocast(self._device.type, self._autocast)
-            if self._autocast is not None
-            else contextlib.nullcontext()
-        )
-
-        def step_once() -> None:
-            rate = self._learning_rate()
-            for group in groups:
-                group["lr"] = rate
-            images, labels = batches(self._step)
-            if self._draws:
-                torch.manual_seed(derive_seed(self._seed, "dropout", self._step))
-            with context:
-                loss = functional.cross_entropy(model(images), labels, label_smoothing=smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if masks:
-                torch._foreach_mul_([weight.grad for weight in weights], masks)
-            if clip is not None:
-                nn.utils.clip_grad_norm_(parameters, clip)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise diverged(model, images, self._step)
-            optimizer.step()
-            self._step += 1
-            self._loss_sum += value
-            self._loss_count += 1
-
-        return step_once
-
-    def _learning_rate(self) -> float:
-        if self._constant_lr is not None:
-            return self._constant_lr
-        schedule, peak = self._spec.schedule, self._spec.optimizer.lr
-        return peak * lr_factor(schedule, self._step, total=self._total, per_epoch=self._batches.per_epoch)
-
-    def _measure(self) -> None:
-        check_weights(self._model, self._step)
-        score = evaluate(self._model, self._validation)
-        history = self._history
-        history.step.append(self._step)
-        history.train_loss.append(self._loss_sum / max(self._loss_count, 1))
-        history.validation_loss.append(score.loss)
-        history.validation_accuracy.append(score.accuracy)
-        self._loss_sum, self._loss_count = 0.0, 0
-        self._keeper.progress(self._step, self._total, f"validation {score.accuracy:.4f}")
-
-    def _save(self) -> None:
-        tensors = {f"model/{name}": tensor for name, tensor in self._model.state_dict().items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in optimizer_tensors(self._optimizer).items()}
-        tensors |= {f"snapshot/{name}": tensor for name, tensor in (self._snapshot or {}).items()}
-        history = self._history
-        self._keeper.save(
-            tensors,
-            {
-                "step": self._step,
-                "loss_sum": self._loss_sum,
-                "loss_count": self._loss_count,
-                "history": [history.step, history.train_loss, history.validation_loss, history.validation_accuracy],
-            },
-        )
-
-    def _resume(self) -> None:
-        saved = self._keeper.load()
-        if saved is None:
-            return
-        tensors, state = saved
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "snapshot": {}}
-        for name, tensor in tensors.items():
-            part, rest = name.split("/", 1)
-            parts[part][rest] = tensor
-        self._model.load_state_dict(parts["model"])
-        restore_optimizer_(self._optimizer, parts["optimizer"])
-        self._snapshot = parts["snapshot"] or None
-        self._step, self._loss_sum, self._loss_count = state["step"], state["loss_sum"], state["loss_count"]
-        self._history = History(*state["history"])
+    return train_step
 
 
-def _masked_parameters(model: nn.Module, mask: Mask | None) -> tuple[list[nn.Parameter], list[Tensor]]:
-    """Parameters with something removed, and their masks in the parameters' dtype and device."""
+def _zero_removed_gradients(model: nn.Module, mask: Mask | None) -> Callable[[], None]:
+    """A function that zeroes, in place, the gradients of the weights that `mask` removes; whole layers cost nothing."""
     parameters = dict(model.named_parameters())
-    names = [name for name, kept in mask.items() if not bool(kept.all())] if mask is not None else []
-    weights = [parameters[name] for name in names]
-    masks = [mask[name].to(weight) for name, weight in zip(names, weights, strict=True)] if mask is not None else []
-    return weights, masks
+    pruned = {name: kept for name, kept in (mask or {}).items() if not bool(kept.all())}
+    pairs = [(parameters[name], kept.to(parameters[name])) for name, kept in pruned.items()]
+
+    def zero() -> None:
+        for weight, kept in pairs:
+            if weight.grad is not None:
+                weight.grad.mul_(kept)
+
+    return zero
+
+
+def _learning_rate(spec: TrainSpec, total: int, per_epoch: int, constant_lr: float | None) -> Callable[[int], float]:
+    if constant_lr is not None:
+        return lambda step: constant_lr
+    return lambda step: spec.optimizer.lr * lr_factor(spec.schedule, step, total=total, per_epoch=per_epoch)
+
+
+def _measure(state: State, model: nn.Module, validation: Split) -> None:
+    """Append one row to the history and begin to average the training loss anew."""
+    check_weights(model, state.step)
+    score = evaluate(model, validation)
+    check_validation_loss(score.loss, model, validation.images, state.step)
+    history = state.history
+    history.step.append(state.step)
+    history.train_loss.append(state.loss_sum / max(state.loss_count, 1))
+    history.validation_loss.append(score.loss)
+    history.validation_accuracy.append(score.accuracy)
+    state.loss_sum, state.loss_count = 0.0, 0
 
 
 def _on(split: Split, device: torch.device) -> Split:
@@ -226,5 +193,3 @@ def _on(split: Split, device: torch.device) -> Split:
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
