@@ -16,7 +16,7 @@ _OPEN = frozenset({"undecided", "inconclusive"})
 
 def facts_list(facts: Sequence[tuple[str, str]]) -> Html:
     """Terms and what they are."""
-    return element("dl", *[join(element("dt", term), element("dd", told)) for term, told in facts])
+    return element("dl", *[join(element("dt", term), element("dd", what)) for term, what in facts])
 
 
 def word(text: str) -> Html:
@@ -32,8 +32,8 @@ def figure(metrics: Mapping[str, Any], key: str, shown: Callable[[float], str]) 
     found = read.span(metrics, key)
     if found is None:
         return Html("")
-    told = between(metrics, key, lambda bound: shown(bound).rstrip("%x"), joint="–")
-    return join(shown(found.estimate), element("small", told) if told else None)
+    small = between(metrics, key, lambda bound: shown(bound).rstrip("%x"), joint="–")
+    return join(shown(found.estimate), element("small", small) if small else None)
 
 
 def table(head: Sequence[str], rows: Sequence[Html], numeric: Sequence[int]) -> Html:
@@ -53,3 +53,8 @@ def accuracy(value: float) -> str:
 def three_places(value: float) -> str:
     """An IoU or a ratio of two."""
     return f"{value:.3f}"
+
+
+def told(value: Any) -> str:
+    """A plain value or a list of them as text."""
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from sparsify.report import read
-from sparsify.report.cells import facts_list, figure, table, word
+from sparsify.report.cells import facts_list, figure, table, told, word
 from sparsify.report.markup import Html, element, join
 from sparsify.report.words import between, milliseconds, percent, points, ratio, size
 
@@ -21,16 +22,23 @@ def export_section(metrics: Mapping[str, Any]) -> Html | None:
     if "export.sparsity" in metrics:
         facts.append(("sparsity", percent(metrics["export.sparsity"])))
     if drop is not None:
-        told = between(metrics, "export.accuracy_drop", points) or "no interval: one replicate"
-        facts.append(("drop in validation accuracy", f"{points(drop.estimate)} points ({told}), dense minus ticket"))
-    return element("section", element("h2", "Exported ticket"), facts_list(facts), _sizes(metrics), _latency(metrics))
+        around = between(metrics, "export.accuracy_drop", points) or "no interval: one replicate"
+        facts.append(("drop in validation accuracy", f"{points(drop.estimate)} points ({around}), dense minus ticket"))
+    return element(
+        "section",
+        element("h2", "Exported ticket"),
+        facts_list(facts),
+        _sizes(metrics),
+        _latency(metrics),
+        *[_how(metrics, target) for target in read.targets(metrics)],
+    )
 
 
 def _sizes(metrics: Mapping[str, Any]) -> Html | None:
     dense = metrics.get("size.dense_fp32_bytes")
     if not dense:
         return None
-    told = (
+    kinds = (
         ("dense fp32", "dense_fp32", "the original network"),
         ("masked", "masked", "zeros written out: what a plain file of the ticket weighs"),
         ("packed", "packed", "a bit per weight and the survivors, compressed: for storage and transfer"),
@@ -44,7 +52,7 @@ def _sizes(metrics: Mapping[str, Any]) -> Html | None:
             element("td", percent(metrics[f"size.{key}_bytes"] / dense), class_="number"),
             element("td", what),
         )
-        for name, key, what in told
+        for name, key, what in kinds
         if f"size.{key}_bytes" in metrics
     ]
     return join(element("h3", "Size on disk"), table(["", "bytes", "of dense", "what it is"], rows, numeric=(1, 2)))
@@ -77,11 +85,6 @@ def _latency_row(metrics: Mapping[str, Any], target: str) -> Html:
 
     best = metrics.get(f"{key}.best_dense")
     how = [f"{metrics[f'{key}.{part}']} {part}" for part in ("pairs", "launches") if f"{key}.{part}" in metrics]
-    how += [
-        f"{label} {metrics[f'{key}.{part}']}"
-        for part, label in (("batch_size", "batch"), ("threads", "threads"))
-        if f"{key}.{part}" in metrics
-    ]
     return element(
         "tr",
         name,
@@ -104,3 +107,17 @@ def _latency_row(metrics: Mapping[str, Any], target: str) -> Html:
 def _small(metrics: Mapping[str, Any], key: str) -> Html | None:
     found = read.span(metrics, key)
     return None if found is None else element("small", f"ticket {ratio(found.estimate)}")
+
+
+def _how(metrics: Mapping[str, Any], target: str) -> Html | None:
+    """All that explains a target's figures and stands in no table: threads, versions, load, parity with PyTorch."""
+    shown = r"(status|verdict|reason|pairs|launches|.*p50_ms|(speedup|aa|best_dense\w*)(\.ci_\w+)?)$"
+    facts: list[tuple[str, str]] = []
+    for key, prefix in ((f"latency.{target}.", ""), (f"export.parity.{target}.", "parity ")):
+        for name in metrics:
+            rest = name.removeprefix(key)
+            if name.startswith(key) and (prefix or not re.match(shown, rest)):
+                facts.append((prefix + rest.replace("_", " ").replace(".", " "), told(metrics[name])))
+    if not facts:
+        return None
+    return element("details", element("summary", f"How {target} was measured"), facts_list(sorted(facts)))

@@ -28,12 +28,19 @@ def _probed(metrics: Mapping[str, Any], key: str) -> Html:
     level = int(key.rsplit("_", 1)[1])
     needed, caveat = metrics.get(f"{key}.tickets_needed"), metrics.get(f"{key}.caveat")
     facts = [("tickets", str(metrics.get(f"{key}.tickets", "")))]
-    for name, label in (("kept_over_ceiling", "IoU kept / ceiling"), ("kept_minus_random", "IoU kept - random")):
+    for name, label in (
+        ("kept_over_ceiling", "IoU of rest-redrawn / ceiling"),
+        ("kept_minus_random", "IoU of rest-redrawn - random-kept"),
+    ):
         if (found := read.span(metrics, f"{key}.{name}")) is not None:
             told = between(metrics, f"{key}.{name}", three_places)
             facts.append((label, three_places(found.estimate) + (f" ({told})" if told else " (no interval)")))
     if needed:
         facts.append(("would decide", f"about {needed} tickets, if the estimates and their spread hold"))
+    elif metrics[f"{key}.verdict"] == "undecided":
+        facts.append(
+            ("would decide", "no number of tickets, if the estimates hold: neither lies alone on a deciding side")
+        )
     if caveat:
         facts.append(("caveat", caveat))
     heading = element("h3", f"Level {level} ", word(metrics[f"{key}.verdict"]))

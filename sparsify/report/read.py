@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 _LEVEL = re.compile(r"^level_(\d+)\.")
+# The order of reading, which a file of sorted names does not keep; what is not named here comes after, sorted.
+_CONTROLS = ("reinit", "shuffled-mask", "random-mask", "one-shot")
+_ARMS = ("ticket-alone", "original", "ceiling", "rest-redrawn", "rest-scaled", "random-kept", "values-shuffled")
 
 
 @dataclass(frozen=True)
@@ -26,28 +29,28 @@ def levels(metrics: Mapping[str, Any]) -> list[int]:
 
 
 def controls(metrics: Mapping[str, Any]) -> list[str]:
-    """Names of the controls, in the order they were written."""
-    return _parts(metrics, re.compile(r"^level_\d+\.control\.(.+)\.validation_accuracy\.mean$"))
+    """Names of the controls, nearest to the ticket first."""
+    return _ranked(_parts(metrics, re.compile(r"^level_\d+\.control\.(.+)\.validation_accuracy\.mean$")), _CONTROLS)
 
 
 def targets(metrics: Mapping[str, Any]) -> list[str]:
     """Targets that were exported to, measured or not."""
-    return _parts(metrics, re.compile(r"^latency\.(.+)\.status$"))
+    return sorted(_parts(metrics, re.compile(r"^latency\.(.+)\.status$")))
 
 
 def probes(metrics: Mapping[str, Any]) -> list[str]:
     """Names of the probes."""
-    return _parts(metrics, re.compile(r"^probe\.([^.]+)\."))
+    return sorted(_parts(metrics, re.compile(r"^probe\.([^.]+)\.")))
 
 
 def probed(metrics: Mapping[str, Any], probe: str) -> list[str]:
     """Keys below which a probe has a verdict: one a level, `probe.perturb-rest.level_04`."""
-    return _parts(metrics, re.compile(rf"^(probe\.{re.escape(probe)}\.level_\d+)\.verdict$"))
+    return sorted(_parts(metrics, re.compile(rf"^(probe\.{re.escape(probe)}\.level_\d+)\.verdict$")))
 
 
 def arms(metrics: Mapping[str, Any], key: str) -> list[str]:
-    """Arms of a probe at a level, in the order they were written."""
-    return _parts(metrics, re.compile(rf"^{re.escape(key)}\.arm\.(.+)\.[a-z_]+\.mean$"))
+    """Arms of a probe at a level, the references first and the controls last."""
+    return _ranked(_parts(metrics, re.compile(rf"^{re.escape(key)}\.arm\.(.+)\.[a-z_]+\.mean$")), _ARMS)
 
 
 def span(metrics: Mapping[str, Any], key: str) -> Span | None:
@@ -56,6 +59,17 @@ def span(metrics: Mapping[str, Any], key: str) -> Span | None:
     if estimate is None:
         return None
     return Span(float(estimate), metrics.get(f"{key}.ci_low"), metrics.get(f"{key}.ci_high"))
+
+
+def _ranked(names: list[str], order: Sequence[str]) -> list[str]:
+    """By the first of `order` that a name begins with, then by a number at its end, then by name."""
+
+    def rank(name: str) -> tuple[int, float, str]:
+        place = next((i for i, first in enumerate(order) if name.startswith(first)), len(order))
+        number = re.search(r"-(\d[\d.]*(?:e[+-]?\d+)?)$", name)
+        return place, float(number[1]) if number else -1.0, name
+
+    return sorted(names, key=rank)
 
 
 def _parts(metrics: Mapping[str, Any], pattern: re.Pattern[str]) -> list[str]:

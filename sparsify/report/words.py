@@ -34,8 +34,8 @@ def milliseconds(value: float) -> str:
 
 
 def ratio(value: float) -> str:
-    """A speedup: 1.2345 -> `1.23x`."""
-    return f"{value:.2f}x" if value < 100 else f"{value:.0f}x"
+    """A speedup, finer near 1: 1.0123 -> `1.012x`, 2.345 -> `2.35x`."""
+    return f"{value:.{3 if value < 2 else 2 if value < 100 else 0}f}x"
 
 
 def between(metrics: Mapping[str, Any], key: str, shown: Callable[[float], str], joint: str = " to ") -> str:

@@ -1,3 +1,4 @@
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -84,6 +85,26 @@ def test_the_page_is_well_formed_and_deterministic(whole):
     assert page.startswith('<!doctype html>\n<html lang="en">')
     assert body(page).tag == "body"
     assert page == render_report(whole, recipe="name: x\n")
+
+
+def test_the_page_is_the_same_from_a_file_whose_names_are_sorted(whole):
+    stored = json.loads(json.dumps(whole, sort_keys=True))
+    assert render_report(stored) == render_report(whole)
+
+
+def test_what_explains_a_timing_is_told(whole):
+    folded = body(render_report(whole)).findall(".//details")
+    how = next(d for d in folded if d.find("summary").text == "How onnxruntime-cpu was measured")
+    facts = dict(zip((e.text for e in how.iter("dt")), (e.text for e in how.iter("dd")), strict=True))
+    assert facts == {
+        "batch size": "1",
+        "governor": "performance",
+        "load average": "0.4",
+        "precision": "fp32",
+        "threads": "1",
+        "parity max abs error": "2.1e-06",
+        "parity tolerance": "0.0001",
+    }
 
 
 def test_every_level_has_a_row_and_the_exported_one_is_marked(whole):

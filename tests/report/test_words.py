@@ -44,5 +44,10 @@ def test_a_decision_in_a_word_or_two(matching, winning, text):
 
 
 def test_between_needs_both_bounds():
-    assert words.between({"x.ci_low": 1.0, "x.ci_high": 2.0}, "x", words.ratio) == "1.00x to 2.00x"
+    assert words.between({"x.ci_low": 1.0, "x.ci_high": 2.0}, "x", words.ratio) == "1.000x to 2.00x"
     assert words.between({"x": 1.0}, "x", words.ratio) == ""
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.0123, "1.012x"), (0.5, "0.500x"), (2.345, "2.35x"), (250.4, "250x")])
+def test_ratios_are_finer_near_one(value, text):
+    assert words.ratio(value) == text
