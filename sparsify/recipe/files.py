@@ -57,9 +57,7 @@ def read_text(path: Path) -> str:
             f"{path}: expected a recipe that can be read, got {error.strerror}; check the path and its permissions"
         ) from error
     if len(data) > MAX_BYTES:
-        misfit = Misfit(
-            (), expected="at most 1 MB", got="a larger file", mend="is this a recipe?"
-        )
+        misfit = Misfit((), expected="at most 1 MB", got="a larger file", mend="is this a recipe?")
         raise RecipeError([Fault.of(misfit, Place(str(path), 1, 1))])
     try:
         return data.decode("utf-8-sig")

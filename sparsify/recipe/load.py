@@ -51,7 +51,7 @@ def _validate(tree: dict[str, Any], checks: Iterable[Check]) -> tuple[Recipe | N
     for check in checks:
         found += check(tree)
     try:
-        return Recipe.model_validate(_with_tuples(tree), strict=True), found
+        return Recipe.model_validate(with_tuples(tree), strict=True), found
     except ValidationError as error:
         known = {misfit.path for misfit in found}
         return None, found + [misfit for misfit in explain(error, tree) if misfit.path not in known]
@@ -73,11 +73,11 @@ def _spell_out_data(document: Document) -> None:
         document.values["data", "source"] = document.values[("data",)]
 
 
-def _with_tuples(value: Any) -> Any:
-    """Lists as tuples: what the frozen models hold, and all that strict validation takes."""
+def with_tuples(value: Any) -> Any:
+    """A plain tree with its lists as tuples: what the frozen models hold, and all that strict validation takes."""
     if isinstance(value, dict):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
+        return {key: with_tuples(item) for key, item in value.items()}
+    return tuple(with_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _not_a_mapping(document: Document) -> Fault:

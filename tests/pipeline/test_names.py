@@ -32,15 +32,24 @@ def test_known_names_pass(faults):
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        ({"model": "lenet-300"}, "2:8: model: expected a model's name (`sparsify ls models`) or mlp:784-512-10, got 'lenet"),
+        (
+            {"model": "lenet-300"},
+            "2:8: model: expected a model's name (`sparsify ls models`) or mlp:784-512-10, got 'lenet",
+        ),
         ({"model": "lenet-300"}, "did you mean lenet-300-100"),
-        ({"model": "mlp:64-"}, "2:8: model: expected widths from input to classes, such as mlp:784-512-10, got 'mlp:64-'; "),
-        ({"data": "digit"}, "3:7: data.source: expected a dataset's name (`sparsify ls datasets`), npz:PATH or image-fol"),
+        (
+            {"model": "mlp:64-"},
+            "2:8: model: expected widths from input to classes, such as mlp:784-512-10, got 'mlp:64-'; ",
+        ),
+        (
+            {"data": "digit"},
+            "3:7: data.source: expected a dataset's name (`sparsify ls datasets`), npz:PATH or image-fol",
+        ),
         ({"data": "digit"}, "got 'digit'; did you mean digits"),
         ({"data": "{source: npz}"}, "3:16: data.source: expected npz:PATH"),
-        ({"targets": "[tensort]"}, "6:19: export.targets.0: expected a target among onnxruntime-cpu, "),
+        ({"targets": "[tensort]"}, "6:20: export.targets.0: expected a target among onnxruntime-cpu, "),
         ({"targets": "[tensort]"}, "got 'tensort'; did you mean tensorrt"),
-        ({"targets": "[tensorrt, gpu-of-mine]"}, "6:29: export.targets.1: expected a target among"),
+        ({"targets": "[tensorrt, gpu-of-mine]"}, "6:30: export.targets.1: expected a target among"),
         ({"model": "mlp:784-10"}, "2:8: model: expected a model that fits digits, got mlp:784-10 takes 784 inputs"),
         ({"model": "mlp:784-10"}, "; write mlp:64-10"),
         ({"model": "lenet-5"}, "2:8: model: expected a model that fits digits, got lenet-5 takes at least 16x16"),

@@ -29,6 +29,11 @@ def test_a_fault_as_a_dict_has_every_part():
 
 
 def test_places_sort_by_position_and_overrides_last_in_their_order():
-    places = [Place("--set b=1", None, None, 2), Place("--set c=1", None, None, 1), Place("f", 10, 1), Place("f", 9, 30)]
+    places = [
+        Place("--set b=1", None, None, 2),
+        Place("--set c=1", None, None, 1),
+        Place("f", 10, 1),
+        Place("f", 9, 30),
+    ]
     ordered = sorted(places, key=lambda place: place.order)
     assert [str(place) for place in ordered] == ["f:9:30", "f:10:1", "--set c=1", "--set b=1"]

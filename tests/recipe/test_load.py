@@ -54,7 +54,9 @@ def test_the_smallest_recipe_takes_every_default(load):
 
 def test_every_kind_of_field_is_read(load):
     recipe = load(
-        SMALLEST.replace("{steps: 1it}", "{steps: 9ep, optimizer: {name: sgd, lr: 1, nesterov: true}, gradient_clip: 1e-3}")
+        SMALLEST.replace(
+            "{steps: 1it}", "{steps: 9ep, optimizer: {name: sgd, lr: 1, nesterov: true}, gradient_clip: 1e-3}"
+        )
         + "prune: {rewind: learning-rate, overrides: {b: 0, a*: 5e-1}}\ncontrols: [{name: reinit, levels: [1, 8]}]\n"
         + "export: {level: 3}\ngate: {speedup: null}\n"
     )
@@ -73,10 +75,16 @@ ONE_FAULT = [
     ("nme: y", ", got the unknown key 'nme'; did you mean name?"),
     ("zzz: y", ", got the unknown key 'zzz'; remove it"),
     ("prune: {lvels: 3}", "5:9: prune.lvels: expected one of the keys levels, prune_fraction, overrides, scope"),
-    ("prune: {levels: '3'}", "5:17: prune.levels: expected a whole number, got '3'; write a plain number, without quotes"),
+    (
+        "prune: {levels: '3'}",
+        "5:17: prune.levels: expected a whole number, got '3'; write a plain number, without quotes",
+    ),
     ("prune: {levels: 3.0}", "5:17: prune.levels: expected a whole number, got the number 3.0"),
     ("prune: {levels: true}", "5:17: prune.levels: expected a whole number, got true"),
-    ("prune: {levels: 0}", "5:17: prune.levels: expected a number of at least 1, got the number 0; write a number of at"),
+    (
+        "prune: {levels: 0}",
+        "5:17: prune.levels: expected a number of at least 1, got the number 0; write a number of at",
+    ),
     ("prune: {levels: 101}", "5:17: prune.levels: expected a number of at most 100, got the number 101"),
     ("prune: {levels: }", "5:9: prune.levels: expected a whole number, got nothing (null)"),
     ("prune: {levels: 1_0}", "5:17: prune.levels: expected a whole number, got '1_0'"),
@@ -88,15 +96,24 @@ ONE_FAULT = [
     ("prune: {overrides: {output.weight: 2}}", "5:36: prune.overrides.output.weight: expected a number below 1"),
     ("prune: {overrides: [1]}", "5:20: prune.overrides: expected a mapping, got a list of 1 item"),
     ("prune: {scope: gobal}", "5:16: prune.scope: expected global or per-layer, got 'gobal'; did you mean global?"),
-    ("prune: {scope: 1}", "5:16: prune.scope: expected global or per-layer, got the number 1; write global or per-layer"),
-    ("prune: {rewind: lr}", "5:17: prune.rewind: expected epochs or iterations such as 10ep or 2000it or learning-rate or"),
+    (
+        "prune: {scope: 1}",
+        "5:16: prune.scope: expected global or per-layer, got the number 1; write global or per-layer",
+    ),
+    (
+        "prune: {rewind: lr}",
+        "5:17: prune.rewind: expected epochs or iterations such as 10ep or 2000it or learning-rate or",
+    ),
     ("prune: {rewind: learning_rate}", "got 'learning_rate'; did you mean learning-rate?"),
     ("prune: {rewind: 500}", "got the number 500; write 500it or 500ep"),
     ("replicates: yes", "5:13: replicates: expected a whole number, got 'yes'"),
     ("description: 3", "5:14: description: expected text, got the number 3; put it in quotes"),
     ("controls: reinit", "5:11: controls: expected a list, got 'reinit'; write it as [a, b]"),
     ("controls: [reinit]", "5:12: controls.0: expected a mapping, got 'reinit'"),
-    ("controls: [{name: reinit}]", "5:12: controls.0.levels: expected the key levels, got none; add `levels:`. Levels at"),
+    (
+        "controls: [{name: reinit}]",
+        "5:12: controls.0.levels: expected the key levels, got none; add `levels:`. Levels at",
+    ),
     ("controls: [{name: reinit, levels: []}]", "5:35: controls.0.levels: expected at least 1 of them, got 0"),
     ("controls: [{name: reinit, levels: [1, x]}]", "5:39: controls.0.levels.1: expected a whole number, got 'x'"),
     ("controls: [{name: renit, levels: [1]}]", "5:19: controls.0.name: expected reinit or shuffled-mask or random-"),
@@ -105,7 +122,10 @@ ONE_FAULT = [
     ("latency: {pairs: 19}", "5:18: latency.pairs: expected a number of at least 20, got the number 19"),
     ("gate: {size: 1.5}", "5:14: gate.size: expected a number of at most 1, got the number 1.5"),
     ("gate: {sizes: 1}", "got the unknown key 'sizes'; did you mean size?"),
-    ("compute: {workers: many}", "5:20: compute.workers: expected a whole number or auto, got 'many'; write a plain number"),
+    (
+        "compute: {workers: many}",
+        "5:20: compute.workers: expected a whole number or auto, got 'many'; write a plain number",
+    ),
 ]
 
 
@@ -119,25 +139,40 @@ def test_a_fault_is_located_named_and_told_how_to_mend(faults, line, fault):
 
 TRAIN_FAULT = [
     ("{}", "f:4:1: train.steps: expected the key steps, got none; add `steps:`. Length of one training"),
-    ("{steps: 600}", "f:4:16: train.steps: expected epochs or iterations such as 10ep or 2000it, got the number 600; write"),
+    (
+        "{steps: 600}",
+        "f:4:16: train.steps: expected epochs or iterations such as 10ep or 2000it, got the number 600; write",
+    ),
     ("{steps: 1it, batch_size: 0}", "f:4:33: train.batch_size: expected a number of at least 1, got the number 0"),
     ("{steps: 1it, optimizer: {lr: 1}}", "train.optimizer: expected a `name:` among sgd, adam, adamw, got none; add"),
     ("{steps: 1it, optimizer: {name: adm}}", "train.optimizer.name: expected sgd or adam or adamw, got 'adm'; did you"),
-    ("{steps: 1it, optimizer: {name: sgd, eps: 1}}", "train.optimizer.eps: expected one of the keys name, lr, momentum,"),
-    ("{steps: 1it, optimizer: {name: adam, adam: 1}}", "f:4:45: train.optimizer.adam: expected one of the keys name, lr"),
+    (
+        "{steps: 1it, optimizer: {name: sgd, eps: 1}}",
+        "train.optimizer.eps: expected one of the keys name, lr, momentum,",
+    ),
+    (
+        "{steps: 1it, optimizer: {name: adam, adam: 1}}",
+        "f:4:45: train.optimizer.adam: expected one of the keys name, lr",
+    ),
     ("{steps: 1it, optimizer: {name: adam, lr: no}}", "f:4:49: train.optimizer.lr: expected a number, got 'no'"),
     ("{steps: 1it, optimizer: {name: adam, lr: 0}}", "train.optimizer.lr: expected a number above 0, got the number 0"),
     ("{steps: 1it, optimizer: {name: adam, betas: [0.9]}}", "train.optimizer.betas: expected at least 2 of them"),
-    ("{steps: 1it, optimizer: {name: adam, betas: [1, 1, 1]}}", "train.optimizer.betas: expected at most 2 of them, got 3"),
+    (
+        "{steps: 1it, optimizer: {name: adam, betas: [1, 1, 1]}}",
+        "train.optimizer.betas: expected at most 2 of them, got 3",
+    ),
     ("{steps: 1it, optimizer: adam}", "train.optimizer: expected a mapping, got 'adam'; write it as {key: value}"),
     ("{steps: 1it, augment: {flip: yes}}", "f:4:37: train.augment.flip: expected true or false, got 'yes'; write true"),
     ("{steps: 1it, augment: {flip: Off}}", "train.augment.flip: expected true or false, got 'Off'; write false"),
     ("{steps: 1it, augment: {flip: 1}}", "train.augment.flip: expected true or false, got the number 1; write true or"),
     ("{steps: 1it, gradient_clip: .inf}", "train.gradient_clip: expected a finite number, got the number inf"),
-    ("{steps: 1it, schedule: {name: multistep}}", "train.schedule.milestones: expected milestones for multistep, got none"),
+    (
+        "{steps: 1it, schedule: {name: multistep}}",
+        "train.schedule.milestones: expected milestones for multistep, got none",
+    ),
     (
         "{steps: 9it, schedule: {name: cosine, milestones: [3it]}}",
-        "f:4:58: train.schedule.milestones: expected no milestones for cosine, got some; remove them, or write name: mul",
+        "f:4:58: train.schedule.milestones: expected no milestones for cosine, got some; remove them, or write name: m",
     ),
     (
         "{steps: 1it, optimizer: {name: sgd, nesterov: true, momentum: 0}}",
@@ -155,7 +190,9 @@ def test_a_fault_of_training_is_located(faults, train, fault):
 def test_a_name_that_makes_no_folder_is_refused(faults):
     [found] = faults(SMALLEST.replace("name: x", "name: My Run"))
     assert found.startswith("f:1:7: name: expected text that matches ^[a-z0-9]")
-    assert found.endswith("got 'My Run'; lower-case letters, digits, dots, dashes and underscores, a letter or digit first")
+    assert found.endswith(
+        "got 'My Run'; lower-case letters, digits, dots, dashes and underscores, a letter or digit first"
+    )
 
 
 def test_what_is_required_is_asked_for_with_its_meaning(faults):
@@ -230,7 +267,9 @@ def test_checks_from_above_see_the_tree_and_their_misfits_are_located(faults):
         if tree["data"]["source"] == "digits":
             yield Misfit(("data", "source"), expected="harder data", got="'digits'", mend="try fashion-mnist")
 
-    assert faults(SMALLEST, checks=[no_digits]) == ["f:3:7: data.source: expected harder data, got 'digits'; try fashion-mnist"]
+    assert faults(SMALLEST, checks=[no_digits]) == [
+        "f:3:7: data.source: expected harder data, got 'digits'; try fashion-mnist"
+    ]
     long_form = SMALLEST.replace("data: digits", "data:\n  source: digits")
     assert faults(long_form, checks=[no_digits])[0].startswith("f:4:11: data.source: ")
 

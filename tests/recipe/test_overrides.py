@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from sparsify.errors import RecipeError, UsageError
@@ -73,7 +71,11 @@ def test_an_override_mends_what_is_wrong_in_the_file(load):
         ("controls=[]", lambda recipe: recipe.controls, ()),
         ("probes.0.levels=[4]", lambda recipe: recipe.probes[0].levels, (4,)),
         ("export.targets.0=tensorrt", lambda recipe: recipe.export.targets, ("tensorrt",)),
-        ("prune.overrides.output.weight=0.2", lambda recipe: dict(recipe.prune.overrides), {"output.weight": 0.2, "*": 0.3}),
+        (
+            "prune.overrides.output.weight=0.2",
+            lambda recipe: dict(recipe.prune.overrides),
+            {"output.weight": 0.2, "*": 0.3},
+        ),
         ("prune.overrides.*=0", lambda recipe: list(recipe.prune.overrides), ["output.weight", "*"]),
         ("prune.overrides={}", lambda recipe: dict(recipe.prune.overrides), {}),
         ("gate.size=null", lambda recipe: recipe.gate.size, None),
@@ -102,7 +104,10 @@ def test_a_whole_part_and_then_one_of_its_fields(load):
         ("prune.levels=", "prune.levels: expected a whole number, got nothing (null)"),
         ("model=null", "model: expected text, got nothing (null)"),
         ("name.x=3", "name.x: expected a path to a field, where name holds none, got name = 'x'; set name itself"),
-        ("controls.9.levels=[1]", "controls.9: expected an index of controls from 0 to 2, got '9'; it has 2 items; 2 app"),
+        (
+            "controls.9.levels=[1]",
+            "controls.9: expected an index of controls from 0 to 2, got '9'; it has 2 items; 2 app",
+        ),
         ("controls.-1.levels=[1]", "controls.-1: expected an index of controls from 0 to 2, got '-1'"),
         ("controls.name.levels=[1]", "controls.name: expected an index of controls from 0 to 2, got 'name'"),
         ("prune.overrides.a.b=2", "prune.overrides.a.b: expected a number below 1, got the number 2"),
@@ -110,7 +115,10 @@ def test_a_whole_part_and_then_one_of_its_fields(load):
         ("seed=&a 1", "seed: expected a value without an anchor, got &a; remove the anchor"),
         ("seed=*a", "seed: expected a value, got the alias *a; write the value out"),
         ("seed=!x 1", "seed: expected a value without a tag, got '!x'; remove the tag"),
-        ("gate={size: 1, size: 1}", "gate.size: expected each key once, got it again after line 1; remove one of the two"),
+        (
+            "gate={size: 1, size: 1}",
+            "gate.size: expected each key once, got it again after line 1; remove one of the two",
+        ),
         ("controls.0.levels=[5]", "controls.0.levels.0: expected a level up to prune.levels, 4, got the number 5"),
     ],
 )

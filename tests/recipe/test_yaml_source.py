@@ -81,7 +81,10 @@ def test_reads_what_an_independent_writer_wrote(tree, write):
         ("a: &x 1\n", "f:1:4: a: expected a value without an anchor, got &x; remove the anchor"),
         ("a: 1\nb: *x\n", "f:2:4: b: expected a value, got the alias *x; write the value out"),
         ("&x a: 1\n", "f:1:1: a: expected a value without an anchor, got &x; remove the anchor"),
-        ("a:\n  <<: {b: 1}\n", 'f:2:3: a."<<": expected keys that are text, got a merge key; write the merged keys out'),
+        (
+            "a:\n  <<: {b: 1}\n",
+            'f:2:3: a."<<": expected keys that are text, got a merge key; write the merged keys out',
+        ),
         ("a: !x 1\n", "f:1:4: a: expected a value without a tag, got '!x'; remove the tag"),
         ("a: !!python/object/apply:os.system [ls]\n", "without a tag, got 'tag:yaml.org,2002:python/object/apply:os"),
         ("a: !!str 1\n", "f:1:4: a: expected a value without a tag, got 'tag:yaml.org,2002:str'; remove the tag"),
@@ -93,11 +96,14 @@ def test_reads_what_an_independent_writer_wrote(tree, write):
         ("a: [1, 2\n", "f:2:1: recipe: expected valid YAML, got a syntax error: "),
         ("a:\n\tb: 1\n", "f:2:1: recipe: expected valid YAML, got a syntax error: found character '\\t'"),
         ("a:\n\tb: 1\n", "; indent with spaces, not tabs"),
-        ("a: b: c\n", "f:1:5: recipe: expected valid YAML, got a syntax error: mapping values are not allowed here; put"),
+        (
+            "a: b: c\n",
+            "f:1:5: recipe: expected valid YAML, got a syntax error: mapping values are not allowed here; put",
+        ),
         ("a: 1\nb: '\n", "expected valid YAML, got a syntax error: found unexpected end of stream"),
         ("a: 1\nbc: x\x07y\n", "f:2:6: recipe: expected printable text, got the character '\\x07'; remove it"),
         ('a: "\\ud800"\n', "f:1:4: a: expected Unicode text, got half a surrogate pair"),
-        ('"\\ud800": 1\n', 'expected Unicode text, got half a surrogate pair'),
+        ('"\\ud800": 1\n', "expected Unicode text, got half a surrogate pair"),
     ],
 )
 def test_what_makes_a_recipe_ambiguous_or_unsafe_is_refused_where_it_stands(text, fault):

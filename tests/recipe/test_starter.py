@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from sparsify.recipe.load import load_recipe
+from sparsify.recipe.starter import starter_yaml
+
+
+@pytest.mark.parametrize("name", ["recipe", "mine", "lenet.v2_a-b", "a" * 64])
+def test_the_starter_is_a_recipe_of_that_name(tmp_path, name):
+    path = tmp_path / "f.yaml"
+    path.write_text(starter_yaml(name))
+    assert load_recipe(path).name == name
+
+
+@pytest.mark.parametrize("name", ["My Recipe", "-x", "", "a" * 65, "é"])
+def test_a_name_no_recipe_may_have_is_left_out(tmp_path, name):
+    path = tmp_path / "f.yaml"
+    path.write_text(starter_yaml(name))
+    assert load_recipe(path).name == "recipe"
+
+
+def test_what_is_commented_out_is_valid_when_taken_in(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_text(
+        starter_yaml("x").replace("# probes:", "probes:").replace("#   - {name: perturb", "  - {name: perturb")
+    )
+    assert load_recipe(path).probes[0].levels == (3, 6)
+
+
+def test_every_part_has_a_comment_above_it():
+    lines = starter_yaml("x").splitlines()
+    tops = [i for i, line in enumerate(lines) if line[:1].isalpha()]
+    bare = [lines[i] for i in tops if not lines[i - 1].startswith("#")]
+    assert bare == ["description: My first winning tickets."]
+    assert len(tops) >= 10
