@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sparsify.report import read
 from sparsify.report.markup import Html, element, join
@@ -56,5 +56,7 @@ def three_places(value: float) -> str:
 
 
 def told(value: Any) -> str:
-    """A plain value or a list of them as text."""
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    """A plain value or a list of them as text; fractions to six figures."""
+    if isinstance(value, list):
+        return ", ".join(told(item) for item in cast("list[Any]", value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -43,7 +43,7 @@ def _levels(metrics: Mapping[str, Any]) -> Table:
     title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± its 95% interval")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ["level", "sparsity", "validation", *controls] + ["test"] * with_test:
-        table.add_column(Text(name), justify="right")
+        table.add_column(Text(name.replace("-", "-\n")), justify="right")
     table.add_column("decision")
     for level in levels:
         table.add_row(*_row(metrics, level, controls, with_test))

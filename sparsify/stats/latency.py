@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparsify.errors import UsageError
 from sparsify.stats.interval import Interval
@@ -122,24 +121,18 @@ def _groups(ratio: Vector, launch: Sequence[int] | None) -> list[Vector]:
 
 
 def _resampled_medians(groups: list[Vector], n_boot: int, rng: np.random.Generator) -> Vector:
-    """Medians (n_boot,) of redrawn pairs, launches redrawn before them."""
+    """Medians (n_boot,) of redrawn pairs, launches redrawn before them.
+
+    Each launch gives as many pairs as launches have on average, so that launches of unlike length weigh the same.
+    """
+    sizes = np.array([group.size for group in groups])
+    starts, ratio = np.cumsum(sizes) - sizes, np.concatenate(groups)
+    each = round(ratio.size / len(groups))
     medians: list[Vector] = []
-    for start in range(0, n_boot, _CHUNK):
-        rows = min(_CHUNK, n_boot - start)
-        chosen: NDArray[np.intp] = rng.integers(len(groups), size=(rows, len(groups)))
-        medians.append(
-            np.array([_median_of(groups, row, rng) for row in chosen])
-            if len(groups) > 1
-            else _one_launch(groups[0], rows, rng)
-        )
+    for first in range(0, n_boot, _CHUNK):
+        rows = min(_CHUNK, n_boot - first)
+        launch = rng.integers(len(groups), size=(rows, len(groups)))[..., None]
+        pair = rng.random((rows, len(groups), each))
+        index = starts[launch] + (pair * sizes[launch]).astype(np.intp)
+        medians.append(np.median(ratio[index].reshape(rows, -1), axis=1))
     return np.concatenate(medians)
-
-
-def _one_launch(ratio: Vector, rows: int, rng: np.random.Generator) -> Vector:
-    return np.median(ratio[rng.integers(ratio.size, size=(rows, ratio.size))], axis=1)
-
-
-def _median_of(groups: list[Vector], chosen: NDArray[np.intp], rng: np.random.Generator) -> float:
-    return float(
-        np.median(np.concatenate([groups[g][rng.integers(groups[g].size, size=groups[g].size)] for g in chosen]))
-    )

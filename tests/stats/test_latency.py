@@ -53,6 +53,14 @@ def test_launches_that_disagree_widen_the_interval_and_are_reported():
     assert clustered.method == "median log-ratio, bootstrap over 3 launches, then pairs within"
 
 
+def test_launches_of_unlike_length_weigh_the_same():
+    # Ninety pairs at 1 and ten at 2: redrawn by launch, half of all resamples hold one of each or two of either.
+    b = np.ones(100)
+    a = np.r_[np.ones(90), np.full(10, 2.0)]
+    found = paired_log_ratio(a, b, launch=[0] * 90 + [1] * 10, n_boot=2000)
+    assert (found.estimate, found.low, found.high) == (1.0, 1.0, pytest.approx(2.0))
+
+
 @pytest.mark.parametrize("launches", [1, 3])
 def test_the_same_network_twice_is_seldom_called_different(launches):
     rng = np.random.default_rng(3)
