@@ -32,7 +32,7 @@ def parse_override(text: str, rank: int) -> Override:
     path, equals, value = text.partition("=")
     segments = tuple(path.strip().split("."))
     if not equals or not all(segments):
-        raise UsageError(f"--set {text}: expected PATH=VALUE, got {text!r}; write for example --set prune.levels=3")
+        raise UsageError(f"--set {text}: expected PATH=VALUE, got {text!r}; write for example --set replicates=3")
     place = Place(f"--set {text}", None, None, rank)
     document = read_yaml(value, place.file)
     faults = tuple(replace(fault, place=place, path=_joined(path, fault.path)) for fault in document.faults)

@@ -155,5 +155,5 @@ def test_a_level_put_out_of_reach_by_an_override_is_a_fault_of_the_file(load):
 
 @pytest.mark.parametrize("text", ["prune.levels", "", "=3", "a..b=3", ".a=3", "a.=3", "prune levels: 3"])
 def test_what_is_no_assignment_is_a_usage_error(load, text):
-    with pytest.raises(UsageError, match=r"expected PATH=VALUE, got .*; write for example --set prune.levels=3"):
+    with pytest.raises(UsageError, match=r"expected PATH=VALUE, got .*; write for example --set replicates=3"):
         load(text)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sparsify.recipe.load import load_recipe
@@ -34,3 +36,12 @@ def test_every_part_has_a_comment_above_it():
     bare = [lines[i] for i in tops if not lines[i - 1].startswith("#")]
     assert bare == ["description: My first winning tickets."]
     assert len(tops) >= 10
+
+
+def test_the_command_in_its_comments_is_valid(tmp_path):
+    text = starter_yaml("x")
+    path = tmp_path / "f.yaml"
+    path.write_text(text)
+    overrides = re.findall(r"--set (\S+=\S+)", text)
+    assert len(overrides) == 2
+    assert load_recipe(path, overrides) != load_recipe(path)
