@@ -48,7 +48,18 @@ def installed(wheel, tmp_path_factory) -> Path:
     venv.create(folder / "venv", with_pip=True)
     bin_folder = folder / "venv" / "bin"
     wish = f"sparsify-tickets[cpu] @ {wheel.as_uri()}"
-    _run(bin_folder / "python", "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wish, cwd=folder)
+    _run(
+        bin_folder / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        "-c",
+        ROOT / "constraints.txt",
+        wish,
+        cwd=folder,
+    )
     return bin_folder
 
 
@@ -104,3 +115,12 @@ def test_sdist_builds_and_holds_no_tests_and_no_runs(built):
 def test_installed_wheel_lists_its_recipes(installed, tmp_path):
     listed = json.loads(_run(installed / "sparsify", "ls", "recipes", "--json", cwd=tmp_path).stdout)
     assert {Path(name).stem for name in RECIPES} <= {entry["name"] for entry in listed["recipes"]}
+
+
+def test_installed_wheel_runs_the_digits_recipe_to_its_answer(installed, tmp_path):
+    sparsify = installed / "sparsify"
+    answer = json.loads(_run(sparsify, "run", "digits", "--run-dir", "digits", "--json", cwd=tmp_path).stdout)
+    assert answer
+    assert {"manifest.json", "metrics.json", "report.html"} <= {path.name for path in (tmp_path / "digits").iterdir()}
+    _run(sparsify, "verify", "digits", cwd=tmp_path)
+    _run(sparsify, "gate", "digits", "--json", cwd=tmp_path)

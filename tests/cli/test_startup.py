@@ -42,6 +42,14 @@ def test_imports_nothing_heavy(arguments):
     assert _heavy_modules_after(*arguments) == []
 
 
+@pytest.mark.slow
+def test_a_fully_cached_run_imports_nothing_heavy(tmp_path):
+    brief = ("--smoke", "--set", "controls=[]", "--set", "probes=[]")
+    command = ("run", str(RECIPE), *brief, "--run-dir", str(tmp_path / "run"))
+    _heavy_modules_after(*command)
+    assert _heavy_modules_after(*command) == []
+
+
 def test_the_probe_sees_what_is_imported():
     done = subprocess.run(
         [sys.executable, "-c", "import scipy\n" + PROBE, "--help"], capture_output=True, text=True, check=True
