@@ -28,9 +28,8 @@ def command(
     from sparsify.pipeline.observer import observer_for_people
     from sparsify.pipeline.run import run
     from sparsify.pipeline.smoke import smoke as shortened
-    from sparsify.recipe.files import resolve_recipe_path
 
-    loaded = load_checked(resolve_recipe_path(recipe), overrides or ())
+    loaded = load_checked(recipe, overrides or ())
     if smoke:
         loaded = shortened(loaded)
     if dry_run:

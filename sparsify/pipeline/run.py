@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparsify.data.prepare import prepare
 from sparsify.errors import UsageError
 from sparsify.pipeline.choice import Curves, choose, decide
 from sparsify.pipeline.observer import Observer, Silent
@@ -54,10 +55,10 @@ def run(
         raise UsageError(f"--only: expected one of {', '.join(PHASES)}, got {only}")
     root = run_dir or Path("runs") / recipe.name
     watcher = observer or Silent()
-    root.mkdir(parents=True, exist_ok=True)
     with RunLock(root):
         folder = Run.open(root, resolved_yaml(recipe), recipe.model_dump(mode="json"))
         sweep(root)
+        prepare(recipe.data, quiet=observer is None or isinstance(observer, Silent))
         session = _Session(folder, Plan.of(recipe), Shelf(reuse), watcher)
         try:
             return session.through(only or PHASES[-1])

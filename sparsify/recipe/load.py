@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sparsify.errors import RecipeError
 from sparsify.recipe.explain import explain
 from sparsify.recipe.faults import Fault
+from sparsify.recipe.fewer_levels import leave_out_deeper_levels
 from sparsify.recipe.files import read_text
 from sparsify.recipe.misfit import Check, Misfit, shown
 from sparsify.recipe.overrides import apply_overrides, parse_override
@@ -39,6 +40,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), checks: Iterable[Chec
         raise RecipeError(document.faults or [_not_a_mapping(document)])
     _spell_out_data(document)
     apply_overrides(document, parsed)
+    leave_out_deeper_levels(document, parsed)
     recipe, misfits = _validate(document.tree, checks)
     faults = sorted([*document.faults, *_located(misfits, document)], key=lambda fault: fault.place.order)
     if recipe is None or faults:
