@@ -58,8 +58,8 @@ def random_mask(model: nn.Module, *, density: float = 0.4, seed: int = 0) -> Mas
 
 
 def same_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
-    """Whether two sets of tensors are equal bit for bit, signs of zero included."""
-    return list(a) == list(b) and all(
+    """Whether two sets of tensors are equal bit for bit, signs of zero included; the order of names is no matter."""
+    return set(a) == set(b) and all(
         x.dtype == b[name].dtype and x.shape == b[name].shape and x.numpy().tobytes() == b[name].numpy().tobytes()
         for name, x in ((name, a[name].detach()) for name in a)
     )

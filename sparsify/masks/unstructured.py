@@ -82,7 +82,7 @@ def competing(mask: Mask, overrides: Mapping[str, float], scope: Scope) -> list[
 def _keep_group(candidates: Mapping[str, Tensor], scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """Keep the `count` highest scores over the candidates of several parameters taken together."""
     flat = torch.cat([candidates[name].flatten() for name in candidates])
-    values = torch.cat([scores[name].detach().to("cpu", torch.float32).flatten() for name in candidates])
+    values = torch.cat([scores[name].detach().cpu().flatten() for name in candidates])
     parts = _keep_highest(flat, values, count).split([candidates[name].numel() for name in candidates])
     return {name: part.view_as(candidates[name]) for name, part in zip(candidates, parts, strict=True)}
 
