@@ -1,4 +1,4 @@
-"""Two replicates at once against one after the other: the same run with two workers and with one. Goal: 0.6 of the time.
+"""Two replicates at once against one after the other: one run with two workers and with one. Goal: 0.6 of the time.
 
 python benchmarks/bench_replicates.py --scratch FOLDER [--rounds 5] [--no-write]
 """

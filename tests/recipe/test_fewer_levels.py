@@ -45,11 +45,11 @@ def test_nothing_is_said_where_nothing_goes(recipe: Path, caplog: pytest.LogCapt
 
 
 def test_a_level_that_an_override_names_itself_is_a_fault(recipe: Path):
-    with pytest.raises(RecipeError, match="up to prune.levels, 3, got the number 9"):
+    with pytest.raises(RecipeError, match=r"up to prune\.levels, 3, got the number 9"):
         load_recipe(recipe, ["prune.levels=3", "probes=[]", "controls=[{name: reinit, levels: [9]}]"])
 
 
 def test_in_a_file_a_deeper_level_is_a_fault(recipe: Path):
     recipe.write_text(TEXT.replace("levels: 6}\ncontrols", "levels: 3}\ncontrols"))
-    with pytest.raises(RecipeError, match="up to prune.levels, 3, got the number 5"):
+    with pytest.raises(RecipeError, match=r"up to prune\.levels, 3, got the number 5"):
         load_recipe(recipe)
