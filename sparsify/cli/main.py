@@ -6,6 +6,7 @@ import errno
 import json
 import sys
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
@@ -33,6 +34,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from sparsify import __version__
+
+        print(f"sparsify {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
 for _verb, _help in VERBS.items():
     app.command(_verb, help=_help)(import_module(f"sparsify.cli.{_verb}").command)
 

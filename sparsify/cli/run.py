@@ -20,7 +20,7 @@ def command(
     only: Annotated[str | None, typer.Option(help="Stop after: tickets, probes, test, export or latency.")] = None,
     reuse: Annotated[list[Path] | None, typer.Option(help="Take stages of equal key from this run.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Shorten everything to seconds, to see that it runs.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what is complete; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is complete and what would run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Run a recipe, whole or from where it stopped; the same command resumes."""

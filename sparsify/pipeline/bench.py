@@ -45,9 +45,9 @@ class Comparison:
     latency: Latency
 
     def to_json(self) -> dict[str, Any]:
-        """`speedup`, `ci_low`, `ci_high`, `verdict`, `pairs` and, under `launches`, the raw samples."""
+        """`speedup`, `ci_low`, `ci_high`, `verdict`, `pairs` and, under `samples`, every launch whole."""
         names = {"first": str(self.first), "other": str(self.other), "batch": self.batch}
-        return {**names, **self.latency.comparison(), **self.latency.to_json()}
+        return {**names, **self.latency.comparison(), "samples": self.latency.to_json()["launches"]}
 
 
 def bench(spec: BenchSpec, done: Callable[[], None] = lambda: None) -> list[Comparison]:

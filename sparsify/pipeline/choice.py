@@ -35,7 +35,10 @@ class Curves:
         return cls(
             {n: [history(ticket_path(r, n)) for r in replicates] for n in range(plan.recipe.prune.levels + 1)},
             {
-                control.name: {n: [history(control_path(r, n, control.name)) for r in replicates] for n in control.levels}
+                control.name: {
+                    level: [history(control_path(r, level, control.name)) for r in replicates]
+                    for level in control.levels
+                }
                 for control in plan.recipe.controls
             },
         )
@@ -66,7 +69,7 @@ def decide(plan: Plan, curves: Curves) -> dict[int, LevelDecision]:
 
 
 def choose(plan: Plan, curves: Curves, decisions: Mapping[int, LevelDecision]) -> Choice:
-    """The level the recipe names, or the sparsest that holds dense accuracy; of its replicates the best on validation."""
+    """The level the recipe names, or the sparsest that holds dense accuracy; its best replicate on validation."""
     level, basis = _level(plan, curves, decisions)
     accuracy = curves.accuracy(level)
     return Choice(accuracy.index(max(accuracy)), level, basis)

@@ -49,7 +49,7 @@ class DryRun:
         for path, (kind, state) in self.stages.items():
             yield f"{state:8}  {kind:9}  {path}"
         count = Counter(state for _, state in self.stages.values())
-        time = f"about {self.estimate_s:.0f} s" if self.estimate_s is not None else "no estimate before a first stage ran"
+        time = "no estimate before a stage ran" if self.estimate_s is None else f"about {self.estimate_s:.0f} s"
         yield f"{self.root}: {count['complete']} complete, {count['to run']} to run, {time}"
         yield "Export and latency follow for the level that validation chooses." if count["to run"] else ""
 

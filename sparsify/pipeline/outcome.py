@@ -48,7 +48,9 @@ def stored_outcome(run: Run) -> Outcome | None:
     for name in (METRICS, REPORT):
         path = run.root / name
         if not path.is_file() or file_sha256(path) != manifest["files"][name]["sha256"]:
-            raise CorruptError(f"{path}: missing, or changed since it was written; remove manifest.json to write it anew")
+            raise CorruptError(
+                f"{path}: missing or changed since it was written; remove manifest.json to write it anew"
+            )
     return Outcome(json.loads((run.root / METRICS).read_text()), run.root / REPORT)
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run: which stages there are, what each depends on, and in what order they are best begun. Torch-free."""
+"""The plan of a run: its stages, what each depends on, and in what order they are best begun. Torch-free."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class Plan:
     def test(self) -> Stage:
         """The one reading of the test set, over dense and every level of every replicate."""
         spec = TestSpec(data=self.recipe.data, data_fingerprint=self.fingerprint, device=self.device)
-        tickets = [ticket_path(r, n) for n in range(self.recipe.prune.levels + 1) for r in range(self.recipe.replicates)]
+        levels, replicates = range(self.recipe.prune.levels + 1), range(self.recipe.replicates)
+        tickets = [ticket_path(replicate, level) for level in levels for replicate in replicates]
         return Stage("test", "test", spec, parents={path: path for path in tickets}, derived=True)
 
     def exports(self, replicate: int, level: int) -> list[Stage]:

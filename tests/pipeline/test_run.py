@@ -36,7 +36,9 @@ def test_every_stage_is_a_folder_of_its_own(finished: Path):
         assert f"replicate_{replicate}/controls/level_01/reinit" in paths
         assert f"probes/perturb-rest/arms/replicate_{replicate}/level_02/rest-redrawn_0" in paths
     assert {"probes/perturb-rest/result", "test", "export/onnxruntime-cpu", "latency/onnxruntime-cpu"} <= paths
-    assert {"resolved.yaml", "manifest.json", "metrics.json", "report.html"} <= {file.name for file in finished.iterdir()}
+    assert {"resolved.yaml", "manifest.json", "metrics.json", "report.html"} <= {
+        file.name for file in finished.iterdir()
+    }
 
 
 def test_metrics_are_flat_and_say_what_few_replicates_can_not(finished: Path):
