@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,10 +12,14 @@ from torch import Tensor, nn
 
 from sparsify.data.load import Data, Split
 from sparsify.errors import Preempted
+from sparsify.lottery.search import train_control, train_dense, train_level
+from sparsify.lottery.ticket import Ticket
+from sparsify.lottery.training_spec import TrainingSpec, training_spec
 from sparsify.masks.mask import Mask
 from sparsify.models.build import build, prunable
-from sparsify.recipe.spec import TrainSpec
+from sparsify.recipe.spec import Recipe, TrainSpec
 from sparsify.store.digest import canonical_json
+from sparsify.train.keeper import Keeper, NoKeeper
 
 MLP = "mlp:36-12-8-3"
 
@@ -107,3 +112,44 @@ def stopped(work: Any, keeper: MemoryKeeper) -> MemoryKeeper:
     except Preempted:
         return MemoryKeeper(saved=keeper.saved)
     raise AssertionError(f"ended after {keeper.steps} steps without being stopped")
+
+
+def tiny_recipe(**values: Any) -> Recipe:
+    """A recipe of a short search on `tiny_data`; `values` are parts as a recipe writes them."""
+    train = {"steps": "12it", "batch_size": 16, "eval_every": "4it", "optimizer": {"name": "adam", "lr": 0.01}}
+    whole = {"name": "tiny", "model": MLP, "data": "digits", "train": train, "prune": {"levels": 2}} | values
+    return Recipe.model_validate(whole)
+
+
+class Search:
+    """The stages of one replicate of a ticket search, each run once and kept in a folder of its own below `root`."""
+
+    def __init__(self, root: Path, recipe: Recipe, data: Data | None = None, *, replicate: int = 0) -> None:
+        self.root, self.recipe, self.data, self._replicate = root, recipe, data or tiny_data(), replicate
+
+    def spec(self, level: int = 0, control: str | None = None) -> TrainingSpec:
+        return training_spec(
+            self.recipe, fingerprint="f", device="cpu", replicate=self._replicate, level=level, control=control
+        )
+
+    def path(self, level: int = 0, control: str | None = None) -> Path:
+        return self.root / f"replicate_{self._replicate}" / f"{control or 'ticket'}_{level}"
+
+    def ticket(self, level: int = 0, control: str | None = None, keeper: Keeper | None = None) -> Ticket:
+        """The ticket of `level`, 0 for dense, or a control beside it, run with what it depends on where it is not."""
+        out = self.path(level, control)
+        if not (out / Ticket.HISTORY).exists():
+            parents = self._parents(level, control)
+            out.mkdir(parents=True, exist_ok=True)
+            spec, keeper = self.spec(level, control), keeper or NoKeeper()
+            if level == 0:
+                train_dense(spec, self.data, out, keeper)
+            else:
+                (train_control if control else train_level)(spec, self.data, parents, out, keeper)
+        return Ticket(out)
+
+    def _parents(self, level: int, control: str | None) -> dict[str, Path]:
+        if level == 0:
+            return {}
+        parents = {"dense": self.ticket().folder, "previous": self.ticket(level - 1).folder}
+        return parents | ({"ticket": self.ticket(level).folder} if control else {})
