@@ -42,7 +42,7 @@ tests: ## pytest; choose with PYTEST='tests/store -x'
 	$(BIN)/python -m pytest $(PYTEST)
 
 soak: $(VENV)/.ready-to-test ## hours of repetition: kills, A/A trials
-	$(BIN)/python -m pytest -m soak $(PYTEST)
+	$(BIN)/python -m pytest -m soak -o timeout=0 $(PYTEST)
 
 bench: $(VENV)/.ready-to-test ## start-up and training speed; results in benchmarks/results
 	$(BIN)/python benchmarks/bench_startup.py

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from protocol import environment, interleaved, ratio, spread, write
+from protocol import environment, interleaved, ratio, shown, spread, write
 
 HERE = Path(__file__).parent
 GOAL = 9.0
@@ -51,7 +51,7 @@ def main() -> None:
         print(f"{name:20} {spread(seconds)}")
     speedups = {name: ratio(samples, name, "sparsify") for name in arms if name != "sparsify"}
     for name, speedup in speedups.items():
-        print(f"{name:20} / sparsify {speedup.estimate:6.2f}  [{speedup.low:.2f}, {speedup.high:.2f}]")
+        print(f"{name:20} / sparsify {shown(speedup)}")
     if options.write:
         document = {"what": "wall seconds of two replicates", "environment": environment("torch", "numpy")}
         ratios = {name: speedup.to_json() for name, speedup in speedups.items()}
@@ -89,10 +89,10 @@ def seconds_of(commands: list[list[str]]) -> float:
         subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         for command in commands
     ]
-    for process in running:
+    for process, command in zip(running, commands, strict=True):
         _, said = process.communicate()
         if process.returncode:
-            sys.exit(f"{' '.join(map(str, process.args))}: exit {process.returncode}\n{said}")
+            sys.exit(f"{' '.join(command)}: exit {process.returncode}\n{said}")
     return time.perf_counter() - start
 
 

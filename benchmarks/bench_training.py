@@ -15,8 +15,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from protocol import Samples, environment, interleaved, ratio, spread, write
+from protocol import Samples, environment, interleaved, ratio, shown, spread, write
 from sparsify.data.load import Data, Split, load
 from sparsify.masks.mask import Mask
 from sparsify.models.build import build, prunable
 from sparsify.recipe.spec import AdamSpec, DataSpec, SgdSpec, TrainSpec
 from sparsify.recipe.step import Step
+from sparsify.stats import Interval
 from sparsify.train.loop import fit
 
 BATCH_SIZE = 128
@@ -42,6 +44,34 @@ GOALS = {
     "ours masked {0}": ("ours dense {0}", 1.05),
     "open_lth {0}": ("bare {0}", None),
 }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Time of `arm` over time of `base`, and the largest ratio wished for."""
+
+    arm: str
+    base: str
+    goal: float | None
+    interval: Interval
+
+    @property
+    def verdict(self) -> str:
+        """Whether the whole interval lies on one side of the goal."""
+        low, high = self.interval.low, self.interval.high
+        if self.goal is None or low is None or high is None:
+            return "undecided"
+        return "met" if high <= self.goal else "missed" if low > self.goal else "undecided"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "arm": self.arm,
+            "base": self.base,
+            "goal": self.goal,
+            "verdict": self.verdict,
+            **self.interval.to_json(),
+        }
 
 
 def main() -> None:
@@ -67,7 +97,7 @@ def main() -> None:
             "masked_sparsity": SPARSITY,
             "environment": environment("torch", "numpy"),
             "seconds": samples,
-            "ratios": comparisons,
+            "ratios": [row.to_json() for row in comparisons],
         }
         write("training", document)
 
@@ -147,7 +177,7 @@ def random_mask(model: nn.Module) -> Mask:
 
 
 @contextmanager
-def open_lth(checkout: Path, scratch: Path) -> Iterator[Callable[[str], Callable[[], float]]]:
+def open_lth(checkout: Path, scratch: Path) -> Generator[Callable[[str], Callable[[], float]]]:
     """open_lth in a process of its own, idle until asked for an epoch."""
     worker = [
         sys.executable,
@@ -174,30 +204,20 @@ def open_lth(checkout: Path, scratch: Path) -> Iterator[Callable[[str], Callable
         requests.close()
 
 
-def compare(samples: Samples) -> list[dict[str, Any]]:
+def compare(samples: Samples) -> list[Comparison]:
     """Every ratio with a goal, or worth a line, among the arms that ran."""
-    rows: list[dict[str, Any]] = []
-    for name, (arm, (base, goal)) in itertools.product(OPTIMIZERS, GOALS.items()):
-        if arm.format(name) in samples:
-            interval = ratio(samples, arm.format(name), base.format(name))
-            rows.append({"arm": arm.format(name), "base": base.format(name), "goal": goal, **interval.to_json()})
-    return rows
+    named = [(arm.format(name), base.format(name), goal) for name in OPTIMIZERS for arm, (base, goal) in GOALS.items()]
+    return [Comparison(arm, base, goal, ratio(samples, arm, base)) for arm, base, goal in named if arm in samples]
 
 
-def show(samples: Samples, comparisons: list[dict[str, Any]]) -> None:
+def show(samples: Samples, comparisons: list[Comparison]) -> None:
     """Print both tables."""
     for name, seconds in samples.items():
         print(f"{name:18} {spread(seconds)}")
     print()
     for row in comparisons:
-        wish = "" if row["goal"] is None else f"   goal <= {row['goal']:.2f}: {verdict(row)}"
-        interval = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-        print(f"{row['arm']:18} / {row['base']:18} {row['estimate']:6.3f}  {interval}{wish}")
-
-
-def verdict(row: dict[str, Any]) -> str:
-    """Whether the whole interval lies on one side of the goal."""
-    return "met" if row["ci_high"] <= row["goal"] else "missed" if row["ci_low"] > row["goal"] else "undecided"
+        wish = "" if row.goal is None else f"   goal <= {row.goal:.2f}: {row.verdict}"
+        print(f"{row.arm:18} / {row.base:18} {shown(row.interval)}{wish}")
 
 
 if __name__ == "__main__":

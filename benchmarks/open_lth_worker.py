@@ -59,7 +59,7 @@ def mend() -> None:
     import torch
 
     torch.set_num_threads(1)
-    vars(np).setdefault("product", np.prod)  # removed in numpy 2.0
+    np.product = np.prod  # removed in numpy 2.0
     # Its subclass of this, used on several GPUs only, can no longer be declared: the order of bases conflicts.
     torch.nn.parallel.DistributedDataParallel = type("NotUsedHere", (torch.nn.Module,), {})
     if not torch.cuda.is_available():

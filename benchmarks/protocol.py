@@ -49,6 +49,12 @@ def spread(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds):8.3f} s   [{min(seconds):.3f}, {max(seconds):.3f}]   n = {len(seconds)}"
 
 
+def shown(interval: Interval) -> str:
+    """A ratio and its bounds, for people; one round has no bounds."""
+    bounds = "one round: no interval" if interval.low is None else f"{interval.low:.3f}, {interval.high:.3f}"
+    return f"{interval.estimate:7.3f}  [{bounds}]"
+
+
 def environment(*distributions: str) -> dict[str, Any]:
     """Where the numbers come from: without it they mean nothing."""
     return machine.environment() | {
