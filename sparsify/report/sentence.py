@@ -25,7 +25,7 @@ def dead_weight_sentence(metrics: Mapping[str, Any]) -> str:
 def _accuracy(metrics: Mapping[str, Any]) -> tuple[int, str]:
     """The level the sentence is about, and what its accuracy says."""
     levels = [level for level in read.levels(metrics) if level > 0]
-    margin = f"{100 * metrics.get('matching.margin', 0.005):g} points"
+    margin = _points(float(metrics.get("matching.margin", 0.005)))
     replicates = counted(metrics.get("run.replicates", 1), "replicate")
     matching = [level for level in levels if metrics.get(f"level_{level:02d}.matching") == "matching"]
     if matching:
@@ -47,6 +47,10 @@ def _accuracy(metrics: Mapping[str, Any]) -> tuple[int, str]:
         f"Whether any weights are dead weight is undecided: {replicates} ran, and a decision needs {MINIMUM_REPLICATES}"
         f"{_held(metrics, level)}"
     )
+
+
+def _points(share: float) -> str:
+    return "1 point" if share == 0.01 else f"{100 * share:g} points"
 
 
 def _held(metrics: Mapping[str, Any], level: int) -> str:
@@ -72,7 +76,7 @@ def _redrawn(metrics: Mapping[str, Any], level: int) -> str:
         best = f"level {max(won)} ({percent(metrics[f'level_{max(won):02d}.sparsity'])})"
         return f"the sparsest winning ticket, better than the same mask with redrawn weights, is {best}"
     if "not shown" in (metrics.get(f"level_{n:02d}.winning") for n in read.levels(metrics)):
-        return "no ticket was shown to beat the same mask with redrawn weights"
+        return "no ticket that matches dense was shown to beat the same mask with redrawn weights"
     return ""
 
 

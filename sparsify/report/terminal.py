@@ -41,9 +41,12 @@ def _levels(metrics: Mapping[str, Any]) -> Table:
     levels, controls = read.levels(metrics), read.controls(metrics)
     with_test = any(read.span(metrics, f"level_{level:02d}.test_accuracy") for level in levels)
     title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± its 95% interval")
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ["level", "sparsity", "validation", *controls] + ["test"] * with_test:
-        table.add_column(Text(name.replace("-", "-\n")), justify="right")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    # Headers in two lines, so that the whole table stands in 80 columns.
+    names = ["level", "spar-sity", "valid-ation", *controls] + ["test"] * with_test
+    for name in names:
+        lines = name.replace("-", "-\n")
+        table.add_column(Text(lines), justify="right", min_width=max(map(len, lines.splitlines())))
     table.add_column("decision")
     for level in levels:
         table.add_row(*_row(metrics, level, controls, with_test))
