@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 def write_linear(
     path: Path, *, columns: int = 3, rows: int = 2, batch: int | str = "batch", repeats: int = 1, seed: int = 0
 ) -> Path:
-    """`logits = input @ W`, W (columns, rows) small and drawn from `seed`; `repeats` chained square products before it."""
+    """`logits = input @ W`, W (columns, rows) drawn from `seed`, after `repeats` - 1 square products."""
     rng = np.random.default_rng(seed)
     squares = [rng.standard_normal((columns, columns)).astype(np.float32) / columns for _ in range(repeats - 1)]
     weights = [*squares, rng.standard_normal((columns, rows)).astype(np.float32)]

@@ -90,8 +90,8 @@ def _require_same(
     same = theirs.keys() == shapes.keys() and all(theirs[source.name].dtype == source.dtype for source in inputs)
     if not same or not all(_fits(theirs[name].shape, shape) for name, shape in shapes.items()):
         raise UsageError(
-            f"expected networks that take the same inputs, got {first}: {_listed(inputs)}; and {other}: {_listed(others)}; "
-            "only networks fed alike can be compared"
+            f"expected networks that take the same inputs, got {first}: {_listed(inputs)}; "
+            f"and {other}: {_listed(others)}; only networks fed alike can be compared"
         )
 
 

@@ -40,8 +40,8 @@ def readable() -> Readable:
     opset = next((opset for opset in opsets if ir_version is not None and _loads(ir_version, opset)), None)
     if ir_version is None or opset is None:
         raise UnavailableError(
-            f"expected an ONNX Runtime that reads IR {_OLDEST_IR} and opset {_OLDEST_OPSET} or newer, got one that does "
-            "not; pip install --upgrade onnxruntime"
+            f"expected an ONNX Runtime that reads IR {_OLDEST_IR} and opset {_OLDEST_OPSET}, got one that does not; "
+            "pip install --upgrade onnxruntime"
         )
     return Readable(ir_version, opset)
 

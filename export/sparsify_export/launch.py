@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,18 +42,16 @@ class Request:
 
 
 def perform(request: Request) -> Launch:
-    """Open dense twice and sparse once, on the cores asked for, and time them."""
+    """Time dense against itself and against sparse, on the cores asked for."""
     target = TARGETS[request.target]
     dense, sparse = Path(request.dense), Path(request.sparse)
     inputs, shapes = shapes_for([dense, sparse], request.batch, request.shapes)
     feed = make_feed(inputs, shapes, request.seed)
     batches = (next((shape[0] for shape in shapes.values() if shape), 1),)
-    with ExitStack() as stack:
-        stack.enter_context(pinned(request.cores))
-        opened = [
-            open_runtime(target, path, threads=request.threads, batch_sizes=batches) for path in (dense, dense, sparse)
-        ]
-        first, twin, other = [stack.enter_context(runtime) for runtime in opened]
+    first, twin, other = [
+        open_runtime(target, path, threads=request.threads, batch_sizes=batches) for path in (dense, dense, sparse)
+    ]
+    with pinned(request.cores):
         launch = measure_pair(first, twin, other, feed, pairs=request.pairs, seed=request.seed, warmup=request.warmup)
     facts = {"batch": batches[0], "precision": {"dense": precision_of(dense), "sparse": precision_of(sparse)}}
     return replace(launch, environment={**launch.environment, **facts})

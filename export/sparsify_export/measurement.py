@@ -1,6 +1,7 @@
 """Two networks timed side by side: the record of it, and what may be said of it.
 
-    launch    one process: dense against itself (A/A), then dense against sparse (A/B), each warmed up apart
+    launch    one process: dense against itself (A/A), then dense against sparse (A/B), warmed up apart
+    session   one opening of each network: where its weights lie in memory, for as long as it lives
     pair      one inference of each, in an order drawn at random
 
 Raw samples are what is kept; every number is derived from them.
@@ -8,9 +9,11 @@ Raw samples are what is kept; every number is derived from them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 from sparsify.errors import CorruptError
@@ -20,14 +23,22 @@ from sparsify.stats.latency import Verdict, latency_verdict, paired_log_ratio, p
 
 @dataclass(frozen=True)
 class Samples:
-    """Pairs in the order they were taken: times of both halves, and which half went first."""
+    """Pairs in the order they were taken: times of both halves, which half went first, and in which session."""
 
     first_ms: tuple[float, ...]
     second_ms: tuple[float, ...]
     first_went_first: tuple[bool, ...]
+    session: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.first_ms)
+
+    def session_ratios(self) -> tuple[float, ...]:
+        """For each session, exp of the median over its pairs of log(first / second)."""
+        logs: dict[int, list[float]] = {}
+        for number, first, second in zip(self.session, self.first_ms, self.second_ms, strict=True):
+            logs.setdefault(number, []).append(math.log(first / second))
+        return tuple(math.exp(median(values)) for values in logs.values())
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Latency:
 
     @cached_property
     def interval(self) -> Interval:
-        """Speedup of sparse over dense, above 1 = faster: exp of the median over pairs of log(dense / sparse)."""
+        """Speedup of sparse over dense, above 1 = faster: the median over sessions of `session_ratios`."""
         return self._interval(lambda launch: launch.ab)
 
     @cached_property
@@ -89,7 +100,8 @@ class Latency:
             "ci_high": interval.high,
             "verdict": verdict.word,
             "reason": verdict.reason,
-            "pairs": interval.n,
+            "pairs": sum(len(launch.ab) for launch in self.launches),
+            "sessions": interval.n,
             "launches": len(self.launches),
             "equivalence": self.equivalence,
             "aa": self.aa_interval.to_json(),
@@ -116,11 +128,12 @@ class Latency:
             ) from error
 
     def _interval(self, samples: Callable[[Launch], Samples]) -> Interval:
-        taken = [samples(launch) for launch in self.launches]
-        first = [value for part in taken for value in part.first_ms]
-        second = [value for part in taken for value in part.second_ms]
-        names = [number for number, part in enumerate(taken) for _ in part.first_ms]
-        return paired_log_ratio(first, second, launch=names if len(taken) > 1 else None)
+        ratios = [samples(launch).session_ratios() for launch in self.launches]
+        flat = [ratio for part in ratios for ratio in part]
+        names = [number for number, part in enumerate(ratios) for _ in part] if len(ratios) > 1 else None
+        interval = paired_log_ratio(flat, [1.0] * len(flat), launch=names)
+        over = "sessions" if names is None else f"{len(ratios)} launches, then sessions within"
+        return replace(interval, method=f"median over sessions of their median log-ratio, bootstrap over {over}")
 
 
 def launch_from_json(value: Mapping[str, Any]) -> Launch:
@@ -139,9 +152,12 @@ def launch_from_json(value: Mapping[str, Any]) -> Launch:
 def _samples(value: Mapping[str, Any]) -> Samples:
     first, second = _floats(value["first_ms"]), _floats(value["second_ms"])
     orders = tuple(bool(order) for order in value["first_went_first"])
-    if not len(first) == len(second) == len(orders):
-        raise ValueError(f"{len(first)}, {len(second)} and {len(orders)} entries for one set of pairs")
-    return Samples(first, second, orders)
+    session = tuple(int(number) for number in value["session"])
+    if not len(first) == len(second) == len(orders) == len(session):
+        raise ValueError(f"{len(first)}, {len(second)}, {len(orders)} and {len(session)} entries for one set of pairs")
+    if not all(ms > 0 for ms in (*first, *second)):
+        raise ValueError("a time that is not above 0")
+    return Samples(first, second, orders, session)
 
 
 def _floats(values: Iterable[Any]) -> tuple[float, ...]:

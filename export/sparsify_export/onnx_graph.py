@@ -1,8 +1,8 @@
 """A module becomes a checked ONNX file: dynamic batch, zeros kept, equal bytes for equal weights.
 
-The exporter is torch's (dynamo). What it adds beyond the graph is taken out: stack traces carry the paths of the machine
-that exported, and names of fx nodes are no use to a reader. BatchNorm after Conv is folded into it by the exporter: the
-zeros stay, the values differ from the checkpoint's.
+The exporter is torch's (dynamo). What it adds beyond the graph is taken out: stack traces carry the paths of the
+machine that exported, and names of fx nodes are no use to a reader. BatchNorm after Conv is folded into it by the
+exporter: the zeros stay, the values differ from the checkpoint's.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _exported(module: nn.Module, example: Tensor, opset: int) -> Any:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Silence two notes of the exporter that say nothing about the model: torchvision's absence, its own deprecations."""
+    """Silence two notes of the exporter that are not about the model: torchvision's absence, its own deprecations."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -99,8 +99,8 @@ def _compare(
     # `not <=` rather than `>`: an error that is NaN must fail.
     if not error <= tolerance.relative * largest:
         raise CorruptError(
-            f"parity at batch {size}: expected errors up to {tolerance.relative * largest:.3g} ({tolerance.reason}), got "
-            f"{error:.3g}, same class for {same:.1%}; {runtime.describe()} is not to be trusted with this graph"
+            f"parity at batch {size}: expected errors up to {tolerance.relative * largest:.3g} ({tolerance.reason}), "
+            f"got {error:.3g}, same class for {same:.1%}; {runtime.describe()} is not to be trusted with this graph"
         )
     return BatchParity(size, error, error / largest if largest else 0.0, same)
 

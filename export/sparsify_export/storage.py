@@ -1,11 +1,12 @@
 """What a network weighs on disk, masked and packed; its shrunk size is `channels.shrink`'s.
 
-The packed format keeps every bit (-0.0, NaN payloads, any dtype): a bitmask of the elements whose bits are not all zero,
-and those elements' bytes, shuffled so that equal positions of all elements lie together; both zstd. On Gaussian weights
-at 80% / 90% sparsity it takes .183 / .090 of dense fp32, against .230 / .118 for zstd alone. Layout, little-endian:
+The packed format keeps every bit (-0.0, NaN payloads, any dtype): a bitmask of the elements whose bits are not all
+zero, and those elements' bytes, shuffled so that equal positions of all elements lie together; both zstd. On Gaussian
+weights at 80% / 90% sparsity it takes about .19 / .10 of dense fp32, against .230 / .118 for zstd alone.
+Layout, little-endian:
 
     8 bytes  magic "SPKTICKT"       4 bytes  length of the header
-    header   canonical JSON: version, tensors [[name, dtype, shape, kept]...] sorted by name, masks, values (byte lengths)
+    header   canonical JSON: version, tensors [[name, dtype, shape, kept]...] by name, masks, values (byte lengths)
     masks    zstd: one bit an element, most significant first, each tensor from a fresh byte
     values   zstd: the kept elements of the tensors, grouped by element size, bytes shuffled within a group
     32 bytes SHA-256 of all that comes before

@@ -142,7 +142,7 @@ def export_ticket(
 
 
 def real_inputs(images: NDArray[Any], batch_sizes: Sequence[int]) -> dict[int, NDArray[Any]]:
-    """By batch size, whole batches of about `_INPUTS` images, taken in order, and over again where there are too few."""
+    """By batch size, whole batches of about `_INPUTS` images, taken in order, over again where they are too few."""
     counts = {size: size * max(1, _INPUTS // size) for size in batch_sizes}
     return {size: images[np.arange(count) % len(images)] for size, count in counts.items()}
 

@@ -1,0 +1,1 @@
+"""Channels: which are dead, and how they are removed for good."""

@@ -73,7 +73,7 @@ def _unread(group: Group, layers: Mapping[str, nn.Module], channel: int) -> bool
 def _constant(group: Group, layers: Mapping[str, nn.Module], channel: int) -> float | None:
     """The value the channel always has before its activation, or None where it depends on the input.
 
-    With several producers (a residual sum) only an exact 0 from each is told, for the order of sums and norms is unknown.
+    With several producers (a residual sum) only an exact 0 from each is told: the order of sums and norms is unknown.
     """
     values = [
         _written(layers[name], index) for name, where in group.producers.items() for index in where.get(channel, ())

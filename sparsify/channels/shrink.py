@@ -89,7 +89,8 @@ class _Search:
             return False
         if self._try(plan):
             return True
-        return any([self._try_alone(root, channels) for root, channels in plan.items()])
+        taken = [self._try_alone(root, channels) for root, channels in plan.items()]  # every one, not up to the first
+        return any(taken)
 
     def _plan(self, tier: Callable[[Dead], tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
         layers = dict(self.work.named_modules())

@@ -110,7 +110,8 @@ def _show(spec: BenchSpec, found: list[Comparison]) -> None:
     facts = launch.environment
     console.print(
         f"{launch.dense['name']} {launch.dense['version']} ({launch.dense['provider']}), {spec.threads} thread(s) on "
-        f"cores {facts['affinity']}, {spec.launches} process(es) of {spec.pairs} pairs after {launch.warmup} warm-ups; "
+        f"cores {facts['affinity']}, {spec.launches} process(es) of {spec.pairs} pairs in "
+        f"{len(set(launch.ab.session))} sessions, after {launch.warmup} warm-ups; "
         f"{facts['processor']}, governor {facts['governor'] or 'unknown'}, load {facts['load_average_after']}; "
         f"timed: {facts['timed']}",
         style="dim",

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto
-from small_graphs import write_identity
 
+from small_graphs import write_identity
 from sparsify.errors import UsageError
 from sparsify_export.feed import make_feed, shapes_for
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_graphs import save, write_identity, write_linear
 
+from small_graphs import save, write_identity, write_linear
 from sparsify.errors import CorruptError, UsageError
 from sparsify_export.file_export import export_onnx
 from sparsify_export.targets import TARGETS

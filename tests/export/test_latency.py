@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from small_graphs import write_linear
 
+from small_graphs import write_linear
 from sparsify.errors import CorruptError, InputOutputError, SparsifyError, UnavailableError, UsageError
 from sparsify.machine import usable_cores
 from sparsify.recipe.spec import LatencySpec

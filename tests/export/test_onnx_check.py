@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from small_graphs import save, write_identity, write_linear
 
+from small_graphs import save, write_identity, write_linear
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify_export.onnx_check import inputs_of, load_graph, precision_of, weight_zeros
 
@@ -15,7 +15,11 @@ from sparsify_export.onnx_check import inputs_of, load_graph, precision_of, weig
 def test_inputs_with_fixed_symbolic_and_unnamed_axes(tmp_path: Path):
     path = write_identity(
         tmp_path / "g.onnx",
-        {"ids": (TensorProto.INT64, ["batch", "length"]), "x": (TensorProto.FLOAT16, [1, None]), "s": (TensorProto.BOOL, [])},
+        {
+            "ids": (TensorProto.INT64, ["batch", "length"]),
+            "x": (TensorProto.FLOAT16, [1, None]),
+            "s": (TensorProto.BOOL, []),
+        },
     )
     ids, x, s = inputs_of(path)
     assert (ids.name, ids.dtype, ids.shape) == ("ids", np.int64, ("batch", "length"))
@@ -43,7 +47,11 @@ def test_an_element_type_that_numpy_lacks_is_named(tmp_path: Path):
 
 
 def test_zeros_are_counted_over_matrices_only(tmp_path: Path):
-    arrays = {"a": np.array([[0, 1], [-0.0, 2]], np.float32), "b": np.zeros(5, np.float32), "i": np.zeros((2, 2), np.int64)}
+    arrays = {
+        "a": np.array([[0, 1], [-0.0, 2]], np.float32),
+        "b": np.zeros(5, np.float32),
+        "i": np.zeros((2, 2), np.int64),
+    }
     graph = helper.make_graph(
         [helper.make_node("Identity", [name], [f"{name}_out"]) for name in arrays],
         "g",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -41,7 +42,9 @@ def tensors(draw: st.DrawFn) -> torch.Tensor:
     shape = draw(st.lists(st.integers(0, 5), max_size=3))
     if draw(st.booleans()):
         count = int(np.prod(shape))
-        return torch.tensor(draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=torch.bool).reshape(shape)
+        return torch.tensor(draw(st.lists(st.booleans(), min_size=count, max_size=count)), dtype=torch.bool).reshape(
+            shape
+        )
     dtype = draw(st.sampled_from(DTYPES))
     count = int(np.prod(shape)) * dtype.itemsize
     raw = draw(st.lists(st.one_of(st.just(0), st.integers(0, 255)), min_size=count, max_size=count))
@@ -76,7 +79,7 @@ def test_gaussian_weights_take_less_than_the_best_plain_way(sparsity: float, mos
 
 
 def test_an_unknown_dtype_is_refused():
-    with pytest.raises(UsageError, match="z: expected one of float64, .*, got torch.complex64"):
+    with pytest.raises(UsageError, match=r"z: expected one of float64, .*, got torch\.complex64"):
         pack({"z": torch.zeros(2, dtype=torch.complex64)})
 
 
@@ -106,10 +109,8 @@ def seal(body: bytes) -> bytes:
 def test_hostile_bytes_with_a_fitting_digest_unpack_or_are_corrupt(at: int, flip: int):
     changed = bytearray(PACKED[:-32])
     changed[at] ^= flip
-    try:
+    with suppress(CorruptError):
         unpack(seal(bytes(changed)), largest=1 << 16)
-    except CorruptError:
-        pass
 
 
 @given(st.binary(max_size=60))
@@ -128,10 +129,8 @@ JSON = st.recursive(
 @given(JSON, st.integers(-1, 50), st.integers(-1, 50), st.sampled_from([1, 2, True, "1"]))
 def test_headers_of_the_right_form_and_wrong_content_are_corrupt_or_empty(listed, masks, values, version):
     header = json.dumps({"version": version, "tensors": listed, "masks": masks, "values": values}).encode()
-    try:
+    with suppress(CorruptError):
         assert unpack(seal(MAGIC + len(header).to_bytes(4, "little") + header)) == {}
-    except CorruptError:
-        pass
 
 
 def test_a_bomb_is_refused_before_it_is_inflated():

@@ -18,6 +18,7 @@ class FakeClock:
         self.now_ns = 0
 
     def __call__(self) -> int:
+        """The time, in nanoseconds."""
         return self.now_ns
 
     def advance(self, milliseconds: float) -> None:
@@ -42,8 +43,11 @@ class FakeRuntime:
         self._clock = clock
         self._name = name
         self.inferences = 0
+        self.sessions = 0
+        """How often it was entered."""
 
     def __enter__(self) -> Self:
+        self.sessions += 1
         return self
 
     def __exit__(

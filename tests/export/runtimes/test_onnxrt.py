@@ -3,13 +3,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from small_graphs import write_linear
 
+from small_graphs import write_linear
 from sparsify.errors import CorruptError, InputOutputError, UnavailableError, UsageError
 from sparsify_export.runtimes import onnxrt
 from sparsify_export.runtimes.onnxrt import OnnxRuntime, load_onnxruntime
@@ -51,7 +52,7 @@ def test_a_provider_that_this_build_lacks_says_what_it_needs(graph: Path, provid
 class _Session:
     """A session that fell back to the CPU although asked for CUDA."""
 
-    entries: list[tuple[str, str]] = []
+    entries: ClassVar[list[tuple[str, str]]] = []
 
     def __init__(self, source: str, options: object, providers: list[str]) -> None:
         self.asked = providers
@@ -98,5 +99,5 @@ def test_a_missing_file_is_input_output(tmp_path: Path):
 def test_junk_is_corrupt(tmp_path: Path):
     path = tmp_path / "junk.onnx"
     path.write_bytes(b"\xff" * 40)
-    with pytest.raises(CorruptError, match="junk.onnx: ONNX Runtime cannot load it"):
+    with pytest.raises(CorruptError, match=r"junk\.onnx: ONNX Runtime cannot load it"):
         OnnxRuntime(path).__enter__()

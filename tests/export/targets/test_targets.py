@@ -23,7 +23,9 @@ def test_targets_are_named_summed_up_and_say_what_they_need():
 
 
 def test_the_catalogue_is_torch_free():
-    code = "import sys, sparsify_export.targets; print([m for m in ('torch', 'onnx', 'onnxruntime') if m in sys.modules])"
+    code = (
+        "import sys, sparsify_export.targets; print([m for m in ('torch', 'onnx', 'onnxruntime') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
