@@ -145,14 +145,6 @@ def test_an_override_of_what_the_file_may_not_say_still_leaves_that_a_fault(load
     assert "without an anchor" in found
 
 
-def test_a_level_put_out_of_reach_by_an_override_is_a_fault_of_the_file(load):
-    [found] = faults(load, "prune.levels=1")
-    assert found.endswith(
-        "f:10:34: controls.1.levels.0: expected a level up to prune.levels, 1, got the number 2; "
-        "raise prune.levels, or name an earlier level"
-    )
-
-
 @pytest.mark.parametrize("text", ["prune.levels", "", "=3", "a..b=3", ".a=3", "a.=3", "prune levels: 3"])
 def test_what_is_no_assignment_is_a_usage_error(load, text):
     with pytest.raises(UsageError, match=r"expected PATH=VALUE, got .*; write for example --set replicates=3"):
