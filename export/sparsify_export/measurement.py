@@ -82,6 +82,11 @@ class Latency:
         return latency_verdict(self.interval, self.aa_interval, self.equivalence)
 
     @property
+    def pairs(self) -> int:
+        """Timed pairs of dense and sparse over all launches; the intervals count sessions."""
+        return sum(len(launch.ab) for launch in self.launches)
+
+    @property
     def dense_ms(self) -> tuple[float, ...]:
         """Every time of the dense network beside the sparse one."""
         return tuple(value for launch in self.launches for value in launch.ab.first_ms)
@@ -100,7 +105,7 @@ class Latency:
             "ci_high": interval.high,
             "verdict": verdict.word,
             "reason": verdict.reason,
-            "pairs": sum(len(launch.ab) for launch in self.launches),
+            "pairs": self.pairs,
             "sessions": interval.n,
             "launches": len(self.launches),
             "equivalence": self.equivalence,

@@ -173,8 +173,8 @@ def _parity(target: Target, onnx_path: Path, module: nn.Module, inputs: Mapping[
 def _write(out: Path, result: ExportResult, packed: bytes) -> None:
     write_bytes(out / PACKED, packed)
     facts = result.to_json()
-    write_json(
-        out / PARITY, {name: facts[name] for name in ("target", "status", "missing", "parity_on")} | facts["parity"]
-    )
+    stated = {name: facts[name] for name in ("target", "status", "missing", "parity_on")}
+    compared: dict[str, Any] = {"model": {}, "dense": {}} | facts["parity"]
+    write_json(out / PARITY, stated | compared)
     shrinking = {"skipped": dict(result.skipped), "removed_channels": dict(result.removed_channels)}
     write_json(out / SIZES, {**asdict(result.sizes), "shrinking": shrinking})

@@ -151,7 +151,7 @@ def _latency(root: Path, target: str) -> LatencyResult:
         aa=latency.aa_interval,
         verdict=latency.verdict.word,
         reason=latency.verdict.reason,
-        pairs=latency.interval.n,
+        pairs=latency.pairs,
         launches=len(latency.launches),
         details={name: launch[name] for name in names if launch.get(name) is not None}
         | {"runtime": dict(latency.launches[0].dense)},
