@@ -128,7 +128,7 @@ def _train_step(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     zero_removed_gradients = _zero_removed_gradients(model, mask)
     draws = any(isinstance(module, _DROPOUTS) and module.p > 0 for module in model.modules())
-    dtype = autocast_dtype(spec.precision, device)
+    dtype = autocast_dtype(spec.precision, device, model)
     precision = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
     def train_step(step: int) -> float:
