@@ -104,7 +104,7 @@ def measure(values: Mapping[str, Any], data: Data, parents: Mapping[str, Path], 
 
     spec = ArmSpec.model_validate(values)
     ticket, dense = Ticket(parents["ticket"]), Ticket(parents["dense"])
-    weights, kept = _start(spec, ticket.mask, dense)
+    weights, kept = arm_start(spec, ticket.mask, dense)
     module = ticket.network.build(weights=weights).to(spec.training.device)
     trained = fit(
         module,
@@ -119,7 +119,7 @@ def measure(values: Mapping[str, Any], data: Data, parents: Mapping[str, Path], 
     write_json(out / "arm.json", _what_became(spec, ticket, kept, final, data, trained.history.to_json()))
 
 
-def _start(spec: ArmSpec, mask: Mask, dense: Ticket) -> tuple[dict[str, Tensor], Mask]:
+def arm_start(spec: ArmSpec, mask: Mask, dense: Ticket) -> tuple[dict[str, Tensor], Mask]:
     """The state dict that the arm begins from, and the set of weights that it keeps."""
     from sparsify.lottery.controls import random_set, shuffled_values
 

@@ -248,6 +248,8 @@ def test_the_random_criterion_draws_anew_at_each_level_and_the_same_each_time(tm
     trained = first.ticket().trained_weights["hidden1.weight"].abs()
     kept = first.ticket(1).mask["hidden1.weight"]
     assert float(trained[kept].min()) < float(trained[~kept].max())  # it is not magnitude
+    # Were the draw the same at each level, pruning in two steps would be pruning in one.
+    assert first.ticket(2).mask != first.ticket(2, "one-shot").mask
     other = Search(tmp_path / "c", recipe, replicate=1)
     assert other.ticket(1).mask != first.ticket(1).mask
 
@@ -280,9 +282,11 @@ def test_rewind_step(tmp_path: Path, rewind: str, step: int):
     assert rewind_step(search.spec(), search.data) == step
 
 
-def test_a_rewind_step_beyond_the_end_is_refused_once_its_epochs_are_counted(tmp_path: Path):
-    search = Search(tmp_path, tiny_recipe(prune={"levels": 1, "rewind": "3ep"}))
-    message = r"prune\.rewind: expected a step before the end, 12it, got 3ep; rewind earlier, or train longer"
+@pytest.mark.parametrize(("steps", "rewind"), [("12it", "3ep"), ("10it", "2ep"), ("2ep", "10it")])
+def test_a_rewind_step_not_before_the_end_is_refused_once_epochs_are_counted(tmp_path: Path, steps: str, rewind: str):
+    recipe = tiny_recipe(train=TRAIN | {"steps": steps}, prune={"levels": 1, "rewind": rewind})
+    search = Search(tmp_path, recipe)
+    message = rf"prune\.rewind: expected a step before the end, 1[02]it, got {rewind}; rewind earlier, or train longer"
     with pytest.raises(UsageError, match=message) as raised:
         search.ticket()
     assert raised.value.exit_code == 2

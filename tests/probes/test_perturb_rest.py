@@ -17,8 +17,7 @@ from sparsify.lottery.network import Network
 from sparsify.lottery.ticket import Ticket, save_ticket
 from sparsify.masks.mask import Mask, chance_iou
 from sparsify.masks.unstructured import keep_like
-from sparsify.probes import perturb_rest
-from sparsify.probes.perturb_rest import ArmSpec, arms, conclude, measure
+from sparsify.probes.perturb_rest import ArmSpec, arm_start, arms, conclude, measure
 from sparsify.probes.probe import Arm, ProbedTicket
 from sparsify.probes.registry import PROBES
 from sparsify.recipe.spec import PerturbRestSpec
@@ -116,7 +115,7 @@ def test_only_the_ceiling_has_a_data_order_of_its_own(search: Search):
 
 def start(search: Search, name: str) -> tuple[dict[str, Tensor], Mask]:
     spec = planned(search)[f"{probed(search).label}/{name}"]
-    return perturb_rest._start(spec, search.ticket(LEVEL).mask, search.ticket())
+    return arm_start(spec, search.ticket(LEVEL).mask, search.ticket())
 
 
 def elements(search: Search, name: str) -> Iterator[tuple[float, float, bool, bool]]:
@@ -280,14 +279,14 @@ def written(folder: Path, name: str, values: dict[str, Any]) -> Path:
     return folder
 
 
-def tickets(level: int, *, kept: float, ceiling: float, random: float, count: int = 5) -> dict[str, Given]:
+def tickets(level: int, case: dict[str, float], count: int = 5) -> dict[str, Given]:
     """`count` tickets whose IoUs lie a little around the given ones."""
     spread = [0.01 * (i - (count - 1) / 2) / count for i in range(count)]
     return {
         f"replicate_{i}/level_{level:02d}": {
-            "rest-redrawn": [kept + s, kept - s / 2],
-            "ceiling": [ceiling - s, ceiling + s / 2],
-            "random-kept": [random + s, random],
+            "rest-redrawn": [case["kept"] + s, case["kept"] - s / 2],
+            "ceiling": [case["ceiling"] - s, case["ceiling"] + s / 2],
+            "random-kept": [case["random"] + s, case["random"]],
         }
         for i, s in enumerate(spread)
     }
@@ -302,7 +301,7 @@ VERDICTS = {
 
 @pytest.mark.parametrize("word", VERDICTS)
 def test_the_verdict_is_that_of_the_rule(tmp_path: Path, word: str):
-    result = conclude(SPEC.model_dump(mode="json"), folders(tmp_path, tickets(LEVEL, **VERDICTS[word])))
+    result = conclude(SPEC.model_dump(mode="json"), folders(tmp_path, tickets(LEVEL, VERDICTS[word])))
     whole = result["all_levels"]
     assert whole["verdict"] == word
     assert whole["tickets"] == 5
@@ -316,7 +315,7 @@ def test_the_verdict_is_that_of_the_rule(tmp_path: Path, word: str):
 
 
 def test_levels_are_judged_apart_and_together(tmp_path: Path):
-    given = tickets(1, **VERDICTS["survives"]) | tickets(2, **VERDICTS["fails"]) | tickets(3, **VERDICTS["survives"])
+    given = tickets(1, VERDICTS["survives"]) | tickets(2, VERDICTS["fails"]) | tickets(3, VERDICTS["survives"])
     spec = PerturbRestSpec(levels=(1, 2, 3), redraws=2)
     result = conclude(spec.model_dump(mode="json"), folders(tmp_path, given))
     assert {name: level["verdict"] for name, level in result["levels"].items()} == {
@@ -329,7 +328,7 @@ def test_levels_are_judged_apart_and_together(tmp_path: Path):
 
 
 def test_four_tickets_decide_nothing(tmp_path: Path):
-    given = tickets(LEVEL, **VERDICTS["survives"], count=4)
+    given = tickets(LEVEL, VERDICTS["survives"], count=4)
     result = conclude(SPEC.model_dump(mode="json"), folders(tmp_path, given))
     assert result["all_levels"]["verdict"] == "undecided"
 
@@ -366,8 +365,8 @@ def test_figures_are_means_over_tickets_of_means_over_draws(tmp_path: Path):
 def test_a_planted_answer_is_found(tmp_path: Path, size: float, word: str):
     """Training that hardly moves: what is large stays large, so that the sizes planted at the start decide.
 
-    A dense network a hundred times as large as one freshly drawn: its ticket towers over any rest that is redrawn. One a
-    hundred times smaller: the redrawn rest towers over the ticket, while a new data order leaves it where it is.
+    A dense network a hundred times as large as one freshly drawn: its ticket towers over any rest that is redrawn.
+    One a hundred times smaller: the redrawn rest towers over the ticket, which a new data order leaves where it is.
     """
     spec = PerturbRestSpec(levels=(1,), redraws=1, scales=(1.0,))
     train = {"steps": "1it", "batch_size": 16, "optimizer": {"name": "sgd", "lr": 1e-9}}

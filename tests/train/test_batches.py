@@ -63,6 +63,14 @@ def test_augmentation_leaves_the_order_as_it_is():
     assert labels_of(plain, range(6)) == labels_of(augmented, range(6))
 
 
+def test_each_step_draws_an_augmentation_of_its_own():
+    image = torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    alike = Split(image.repeat(64, 1, 1, 1), torch.zeros(64, dtype=torch.int64))
+    batches = Batches(alike, 16, AugmentSpec(flip=True, crop=2), 0)
+    drawn = {tuple(batches(step)[0].flatten().tolist()) for step in range(8)}  # two epochs
+    assert len(drawn) == 8
+
+
 def test_batches_are_copies():
     split = numbered(6)
     images, _ = Batches(split, 6, AugmentSpec(), 0)(0)

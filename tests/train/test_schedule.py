@@ -42,7 +42,7 @@ def torchs(spec: ScheduleSpec, total: int) -> list[float]:
 def walk(optimizer: torch.optim.Optimizer, scheduler: lr_scheduler.LRScheduler, steps: int) -> list[float]:
     rates: list[float] = []
     for _ in range(steps):
-        rates.append(scheduler.get_last_lr()[0])
+        rates.append(float(scheduler.get_last_lr()[0]))
         optimizer.step()
         scheduler.step()
     return rates
