@@ -30,4 +30,4 @@ def _why_no_gpu() -> str:
     """What a test marked `gpu` lacks here; empty when it can run."""
     import torch
 
-    return "" if torch.cuda.is_available() else "needs a CUDA device, and torch built for it"
+    return "" if torch.cuda.is_available() else "needs a CUDA device, and a torch built for CUDA"
