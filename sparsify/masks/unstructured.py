@@ -40,7 +40,7 @@ def prune(
         mask: what remains so far.
         scores: parameter name -> scores of the parameter's shape; the lowest go first.
         fraction: share of the remaining weights to remove.
-        overrides: glob over parameter names -> fraction; the first match wins, and such a layer is pruned on its own.
+        overrides: glob over parameter names -> fraction; the longest match wins, and such a layer is pruned on its own.
         scope: `global` lets the layers without an override compete with each other; `per-layer` prunes each alone.
 
     Raises:
@@ -97,7 +97,9 @@ def _keep_highest(candidates: Tensor, scores: Tensor, count: int) -> Tensor:
 
 
 def _override(name: str, overrides: Mapping[str, float]) -> float | None:
-    return next((value for glob, value in overrides.items() if fnmatchcase(name, glob)), None)
+    """The fraction of the longest glob that matches: `output.weight` beats `*`, in whatever order they are written."""
+    matching = [glob for glob in overrides if fnmatchcase(name, glob)]
+    return overrides[max(matching, key=lambda glob: (len(glob), glob))] if matching else None
 
 
 def _check(mask: Mask, scores: Mapping[str, Tensor], overrides: Mapping[str, float]) -> None:

@@ -1,8 +1,8 @@
 """The gate: a run's metrics held against the thresholds of its recipe.
 
 A threshold is judged by the bound of the interval that could embarrass it: of an accuracy drop the upper, of a speedup
-the lower. When the whole interval lies on the wrong side the check fails; when it holds the threshold, or there
-is no interval, or the latency itself was inconclusive, the check is inconclusive. Failed beats inconclusive, which beats
+the lower. When the whole interval lies on the wrong side the check fails; when it holds the threshold, or there is no
+interval, or the latency itself was inconclusive, the check is inconclusive. Failed beats inconclusive, which beats
 passed.
 """
 

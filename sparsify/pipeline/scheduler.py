@@ -280,6 +280,7 @@ class _Pool:
     def _start(self) -> subprocess.Popen[bytes]:
         # One thread a process: with two OpenMP threads and a busy neighbour, the pair spins for most of its time.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         process = subprocess.Popen(
             [sys.executable, "-m", "sparsify.pipeline.worker", str(os.getpid())],
             stdin=subprocess.PIPE,

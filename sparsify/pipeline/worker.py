@@ -150,6 +150,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
     jobs: list[dict[str, Any]] = []
     ready = threading.Semaphore(0)
     threading.Thread(target=_read_jobs, args=(sys.stdin, jobs, ready), daemon=True).start()

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from sparsify.errors import DivergedError
 from sparsify.lottery.training_spec import TrainingSpec
 from sparsify.probes.probe import Arm, Probe, ProbedTicket
 from sparsify.recipe.spec import PerturbRestSpec, Spec
@@ -97,7 +98,10 @@ def _arm(ticket: ProbedTicket, seed: int, name: ArmName, *, scale: float = 1.0, 
 
 
 def measure(values: Mapping[str, Any], data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
-    """Train one arm and write `arm.json` (raw values) and `history.json` into `out`."""
+    """Train one arm and write `arm.json` (raw values) and `history.json` into `out`.
+
+    That training diverges from a start as odd as `rest-scaled-10` is an outcome, no failure: `arm.json` then says so.
+    """
     from sparsify.lottery.search import rewind_step
     from sparsify.lottery.ticket import Ticket
     from sparsify.train.loop import fit
@@ -106,14 +110,12 @@ def measure(values: Mapping[str, Any], data: Data, parents: Mapping[str, Path], 
     ticket, dense = Ticket(parents["ticket"]), Ticket(parents["dense"])
     weights, kept = arm_start(spec, ticket.mask, dense)
     module = ticket.network.build(weights=weights).to(spec.training.device)
-    trained = fit(
-        module,
-        data,
-        spec.training.train,
-        seed=spec.order_seed,
-        start_step=rewind_step(spec.training, data),
-        keeper=keeper,
-    )
+    start, settings = rewind_step(spec.training, data), spec.training.train
+    try:
+        trained = fit(module, data, settings, seed=spec.order_seed, start_step=start, keeper=keeper)
+    except DivergedError as error:
+        write_json(out / "arm.json", {"arm": spec.label, "draw": spec.draw, "diverged": str(error)})
+        return
     write_json(out / "history.json", trained.history.to_json())
     final = {name: tensor.detach().cpu() for name, tensor in module.state_dict().items()}
     write_json(out / "arm.json", _what_became(spec, ticket, kept, final, data, trained.history.to_json()))
@@ -210,6 +212,7 @@ def _row(role: str, folder: Path) -> dict[str, Any]:
     }
 
 
+_NESTED = "tickets at several levels of one replicate share a dense network: the interval is too narrow"
 _FIGURES = (
     "accuracy",
     "early_stop_step",
@@ -225,31 +228,45 @@ def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Arms with intervals clustered by ticket, and the verdict."""
     from sparsify.stats import survival_verdict
 
-    arms = {
-        arm: {figure: _mean_over_tickets(groups) for figure in _FIGURES if (groups := _by_ticket(rows, arm, figure))}
-        for arm in dict.fromkeys(row["arm"] for row in rows)
-    }
-    kept, ceiling, random = (_by_ticket(rows, arm, "iou") for arm in ("rest-redrawn", "ceiling", "random-kept"))
-    verdict = survival_verdict(kept, ceiling, random)
+    arms = {arm: _figures(rows, arm) for arm in dict.fromkeys(row["arm"] for row in rows)}
+    judged = [_by_ticket(rows, arm, "iou") for arm in ("rest-redrawn", "ceiling", "random-kept")]
+    # A ticket is judged where each of the three arms trained at least once without diverging.
+    tickets = [ticket for ticket in judged[0] if all(ticket in arm for arm in judged)]
+    if not tickets:
+        return {"tickets": 0, "arms": arms, "verdict": "undecided", "reason": "training diverged with every ticket"}
+    verdict = survival_verdict(*([arm[ticket] for ticket in tickets] for arm in judged))
+    nested = len({replicate for replicate, _ in tickets}) < len(tickets)
     return {
-        "tickets": len(_by_ticket(rows, "ticket-alone", "iou")),
+        "tickets": len(tickets),
         "arms": arms,
         "verdict": verdict.word,
         "reason": verdict.reason,
-        "caveat": verdict.caveat,
+        "caveat": "; ".join(filter(None, [verdict.caveat, _NESTED if nested else ""])),
         "tickets_needed": verdict.tickets_needed,
         "kept_over_ceiling": verdict.ratio.to_json(),
         "kept_minus_random": verdict.difference.to_json(),
     }
 
 
-def _by_ticket(rows: Sequence[Mapping[str, Any]], arm: str, figure: str) -> list[list[float]]:
-    """One list a ticket, in order of replicate and level: the figure in each draw of the arm."""
+def _figures(rows: Sequence[Mapping[str, Any]], arm: str) -> dict[str, Any]:
+    """Each figure of an arm with its interval, and the share of draws that diverged where any did."""
+    from sparsify.stats import clopper_pearson
+
+    found = {figure: list(_by_ticket(rows, arm, figure).values()) for figure in _FIGURES}
+    figures = {figure: _mean_over_tickets(groups) for figure, groups in found.items() if groups}
+    draws = [row for row in rows if row["arm"] == arm]
+    if diverged := sum("diverged" in row for row in draws):
+        figures["diverged_share"] = clopper_pearson(diverged, len(draws)).to_json()
+    return figures
+
+
+def _by_ticket(rows: Sequence[Mapping[str, Any]], arm: str, figure: str) -> dict[tuple[int, int], list[float]]:
+    """(replicate, level) of a ticket, in order -> the figure in each draw of the arm."""
     groups: dict[tuple[int, int], list[float]] = {}
     for row in sorted(rows, key=lambda row: (row["replicate"], row["level"])):
         if row["arm"] == arm and figure in row:
             groups.setdefault((row["replicate"], row["level"]), []).append(float(row[figure]))
-    return list(groups.values())
+    return groups
 
 
 def _mean_over_tickets(groups: Sequence[Sequence[float]]) -> dict[str, Any]:

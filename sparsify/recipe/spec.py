@@ -136,7 +136,7 @@ class PruneSpec(Spec):
     )
     overrides: dict[str, Fraction] = Field(
         default={},
-        description="Prune fraction by parameter name; `*` and `?` match, first match wins, 0 leaves a layer dense.",
+        description="Prune fraction by parameter name; `*` and `?` match, the longest match wins, 0 leaves it dense.",
     )
     scope: Literal["global", "per-layer"] = Field(
         default="per-layer", description="Whether weights compete across layers or only within their own."

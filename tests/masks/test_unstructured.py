@@ -20,7 +20,7 @@ OVERRIDES: list[dict[str, float]] = [
     {},
     {"output.weight": 0.5},
     {"output.weight": 0.0, "conv*": 0.9},
-    {"*.weight": 0.25, "output.weight": 0.75},  # the first match wins
+    {"*.weight": 0.25, "output.weight": 0.75},  # the longest match wins
     {"hidden.weigh?": 0.34},
 ]
 fractions = st.integers(1, 99).map(lambda percent: percent / 100)
@@ -44,7 +44,8 @@ def by_brute_force(
 ) -> dict[str, list[bool]]:
     """Sort (score, index) in plain Python; of equal scores the higher index goes first."""
     kept = {name: mask[name].flatten().tolist() for name in sorted(mask)}
-    own = {n: next((f for glob, f in overrides.items() if fnmatchcase(n, glob)), None) for n in kept}
+    longest_first = sorted(overrides, key=len, reverse=True)
+    own = {n: next((overrides[glob] for glob in longest_first if fnmatchcase(n, glob)), None) for n in kept}
     groups = [[n] for n in kept if scope == "per-layer" or own[n] is not None]
     groups.append([n for n in kept if [n] not in groups])
     for group in groups:
@@ -79,7 +80,8 @@ def test_masks_are_nested_and_counts_exact(
     assert prune(mask, scores, fraction=fraction, overrides=overrides, scope=scope) == pruned
     for group in competing(mask, overrides, scope):
         before = sum(mask.layer_kept[name] for name in group)
-        share = next((f for glob, f in overrides.items() if fnmatchcase(group[0], glob)), fraction)
+        matching = sorted((glob for glob in overrides if fnmatchcase(group[0], glob)), key=len)
+        share = overrides[matching[-1]] if matching else fraction
         assert sum(pruned.layer_kept[name] for name in group) == before - removed_count(before, share)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
 from cases import MemoryKeeper, Search, stopped, tiny_data, tiny_recipe
@@ -20,7 +21,7 @@ from sparsify.masks.unstructured import keep_like
 from sparsify.probes.perturb_rest import ArmSpec, arm_start, arms, conclude, measure
 from sparsify.probes.probe import Arm, ProbedTicket
 from sparsify.probes.registry import PROBES
-from sparsify.recipe.spec import PerturbRestSpec
+from sparsify.recipe.spec import PerturbRestSpec, SgdSpec
 from sparsify.seeds import derive_seed
 from sparsify.train.history import History
 from sparsify.train.keeper import Keeper, NoKeeper
@@ -414,3 +415,31 @@ def test_the_tickets_own_files_are_only_read(search: Search, tmp_path: Path):
     run(search, planned(search)[f"{probed(search).label}/rest-redrawn_0"], tmp_path)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert Ticket(folder).mask == search.ticket(LEVEL).mask
+
+
+def test_an_arm_that_diverges_is_an_outcome(search: Search, tmp_path: Path):
+    spec = planned(search)[f"{probed(search).label}/rest-scaled-10"]
+    train = spec.training.train.model_copy(update={"optimizer": SgdSpec(lr=1e30)})
+    row = run(search, spec.model_copy(update={"training": spec.training.model_copy(update={"train": train})}), tmp_path)
+    assert row["arm"] == "rest-scaled-10" and "diverged at step" in row["diverged"] and "iou" not in row
+
+
+def test_what_diverged_is_counted_and_its_ticket_left_out(tmp_path: Path):
+    ious = {"rest-redrawn": [0.5, 0.5], "ceiling": [0.6, 0.6], "random-kept": [0.1, 0.1]}
+    found = folders(tmp_path, {f"replicate_{i}/level_02": ious for i in range(6)})
+    for draw in range(2):
+        arm = {"arm": "ceiling", "draw": draw, "diverged": "at step 3"}
+        (tmp_path / f"replicate_0/level_02/ceiling_{draw}/arm.json").write_text(json.dumps(arm))
+    judged = conclude({"levels": [2]}, found)["levels"]["level_02"]
+    assert judged["tickets"] == 5
+    share = judged["arms"]["ceiling"]["diverged_share"]
+    assert share["estimate"] == pytest.approx(2 / 12)
+    assert (share["ci_low"], share["ci_high"]) == pytest.approx(binomtest(2, 12).proportion_ci()[:2])
+
+
+def test_a_pool_of_nested_tickets_says_that_its_interval_is_too_narrow(tmp_path: Path):
+    ious = {"rest-redrawn": [0.5], "ceiling": [0.6], "random-kept": [0.1]}
+    found = folders(tmp_path, {f"replicate_{i}/level_{level:02d}": ious for i in range(5) for level in (1, 2)})
+    result = conclude({"levels": [1, 2]}, found)
+    assert "share a dense network" in result["all_levels"]["caveat"]
+    assert "share a dense network" not in result["levels"]["level_01"]["caveat"]

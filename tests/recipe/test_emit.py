@@ -48,7 +48,7 @@ def test_it_loads_back_to_an_equal_recipe_and_the_same_text(tmp_path_factory, re
     path.write_text(text, encoding="utf-8", newline="\n")
     again = load_recipe(path)
     assert again == recipe
-    assert list(again.prune.overrides) == list(recipe.prune.overrides)  # the first match wins
+    assert list(again.prune.overrides) == list(recipe.prune.overrides)
     assert resolved_yaml(again) == text
 
 
