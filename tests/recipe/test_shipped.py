@@ -23,7 +23,7 @@ def _commands(path: Path) -> list[list[str]]:
 
 def test_those_asked_for_are_there():
     names = {path.stem for path in SHIPPED}
-    assert {"digits", "fashion-lenet", "fashion-conv2", "fashion-resnet20-rewind"} <= names
+    assert {"digits", "fashion-lenet", "fashion-conv2", "fashion-perturb-rest", "fashion-resnet20-rewind"} <= names
 
 
 @each_recipe
@@ -76,9 +76,13 @@ def test_lenet_is_set_up_as_the_paper_says():
     assert {control.name: control.levels for control in recipe.controls} == dict.fromkeys(
         ("reinit", "random-mask", "shuffled-mask"), (7, 9, 11, 15)
     )
-    [probe] = recipe.probes
-    assert (probe.levels, probe.redraws, len(probe.levels) * recipe.replicates) == ((7, 11), 5, 10)
     assert round(60_000 * recipe.data.validation) == 5_000
+
+
+def test_the_probe_is_run_on_ten_tickets_that_share_nothing():
+    recipe = load_checked("fashion-perturb-rest")
+    [probe] = recipe.probes
+    assert (len(probe.levels), probe.redraws, recipe.replicates) == (1, 5, 10)
 
 
 def test_conv2_is_set_up_as_the_paper_says():
