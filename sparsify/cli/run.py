@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe's path, or the name of a shipped one.")],
     run_dir: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME]", show_default=False)] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: prune.levels=3.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field: prune.levels=3.")
+    ] = None,
     only: Annotated[str | None, typer.Option(help="Stop after: tickets, probes, test, export or latency.")] = None,
-    reuse: Annotated[list[Path] | None, typer.Option(help="Take stages of equal key from this run.")] = None,
+    reuse: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Take stages of equal key from this run.")
+    ] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="Shorten everything to seconds, to see that it runs.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is complete and what would run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
