@@ -64,7 +64,8 @@ def _probe(metrics: Mapping[str, Any], key: str) -> Iterator[str]:
         cells = [_interval(metrics, f"{key}.arm.{arm}.{figure}") for figure in figures]
         yield _row([arm, *cells])
     yield ""
-    yield f"Verdict: **{metrics[f'{key}.verdict']}**. {metrics[f'{key}.reason']}. {metrics.get(f'{key}.caveat', '')}".strip()
+    sentences = [metrics[f"{key}.reason"], metrics.get(f"{key}.caveat", "")]
+    yield f"Verdict: **{metrics[f'{key}.verdict']}**; {'; '.join(filter(None, sentences))}."
 
 
 def _percent(metrics: Mapping[str, Any], key: str) -> str:
