@@ -38,8 +38,8 @@ types: ## basedpyright, strict, on both packages
 imports: ## import rules: the floors of the layout
 	$(BIN)/lint-imports
 
-tests: ## pytest; choose with PYTEST='tests/store -x'
-	$(BIN)/python -m pytest $(PYTEST)
+tests: ## pytest, a process a core; choose with PYTEST='tests/store -x'
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 soak: $(VENV)/.ready-to-test ## hours of repetition: kills, A/A trials
 	$(BIN)/python -m pytest -m soak -o timeout=0 $(PYTEST)
