@@ -47,7 +47,7 @@ def _levels(metrics: Mapping[str, Any]) -> Table:
     for name in names:
         lines = name.replace("-", "-\n")
         table.add_column(Text(lines), justify="right", min_width=max(map(len, lines.splitlines())))
-    table.add_column("decision")
+    table.add_column("decision", min_width=len("not shown"))
     for level in levels:
         table.add_row(*_row(metrics, level, controls, with_test))
     return table
