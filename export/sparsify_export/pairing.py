@@ -35,7 +35,16 @@ _FEWEST_PAIRS = 2  # a session
 _SESSION_WARMUP = 3  # a session's first inferences allocate
 _OPENING_BUDGET_MS = 10_000.0  # a launch: dense and twin, dense and sparse
 _SETTLE_NS = 100_000  # 0.1 ms reads 1 to 2 MB from the next cache: what a core's own holds
-_DISTRIBUTIONS = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "torch")
+_DISTRIBUTIONS = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-cu13",
+    "tensorrt-rtx",
+    "torch",
+)
 
 
 def measure_pair(

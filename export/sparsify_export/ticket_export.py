@@ -155,10 +155,8 @@ def _plans(target: Target, out: Path, batch_sizes: Sequence[int]) -> tuple[Mappi
 
     reports = [
         report
-        for name, sparse in ((MODEL, True), (DENSE, False))
-        for report in export_plans(
-            out / name, out, module=target.runtime, batch_sizes=batch_sizes, sparse_weights=sparse
-        )
+        for name in (MODEL, DENSE)
+        for report in export_plans(out / name, out, module=target.runtime, batch_sizes=batch_sizes, sparse_weights=True)
     ]
     return tuple(report.to_json() for report in reports)
 

@@ -34,11 +34,11 @@ def command(
 
 
 def _metrics(run: Path) -> dict[str, Any]:
-    """The run's metrics, unchanged since they were written.
+    """The run's metrics; they and the exported files are unchanged since they were written.
 
     Raises:
         InputOutputError: It is no run, or not a finished one.
-        CorruptError: `metrics.json` is not what the manifest lists.
+        CorruptError: `metrics.json`, or what would be deployed, is not what the manifest lists.
     """
     from sparsify.store.digest import file_sha256
     from sparsify.store.layout import METRICS
@@ -49,6 +49,9 @@ def _metrics(run: Path) -> dict[str, Any]:
         raise InputOutputError(f"{run}: expected a finished run, got an unfinished one; end it with `sparsify run`")
     if manifest["files"].get(METRICS, {}).get("sha256") != file_sha256(path):
         raise CorruptError(f"{path}: changed since the run wrote it; see `sparsify verify {run}`")
+    for name, file in manifest["files"].items():
+        if name.startswith("export/") and file_sha256(run / name) != file["sha256"]:
+            raise CorruptError(f"{run / name}: changed since the run wrote it; see `sparsify verify {run}`")
     return json.loads(path.read_text())
 
 

@@ -56,6 +56,9 @@ def _run(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _table(("control", "level", "replicates complete"), controls)
     others = [(path, "complete" if done else "to do") for path, done in document["other_stages"].items()]
     yield _table(("stage", "state"), others)
+    if document["exported"]:
+        yield "the exported ticket:"
+        yield from _stage(document["exported"])
 
 
 def _stage(document: Mapping[str, Any]) -> Iterator[RenderableType]:

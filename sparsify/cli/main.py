@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated
 
 import typer
+from typer._click.exceptions import ClickException  # typer carries its own click, and no public name for this
 
-from sparsify.errors import SparsifyError
+from sparsify.errors import RecipeError, SparsifyError
 
 # verb -> one line for `--help`. Each verb lives in `sparsify/cli/VERB.py` as the function `command`.
 VERBS = {
@@ -58,19 +60,28 @@ for _verb, _help in VERBS.items():
 
 
 def main() -> None:
-    """Run the command line and exit with the code that `sparsify.errors` gives."""
+    """Run the command line and exit as `sparsify.errors` says; 1, with a traceback, is a bug of ours."""
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False))
+    except ClickException as error:  # the parser's own: usage
+        if "--json" in sys.argv:
+            print(json.dumps({"error": error.format_message(), "exit_code": error.exit_code}))
+        error.show()
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(_report("interrupted", 130))
+    except RecipeError as error:
+        sys.exit(_report(str(error), error.exit_code, faults=[str(fault) for fault in error.faults]))
     except SparsifyError as error:
         sys.exit(_report(str(error), error.exit_code))
     except OSError as error:
         if error.errno == errno.EPIPE:
-            sys.exit(0)
+            sys.exit(128 + signal.SIGPIPE)
         sys.exit(_report(f"{error.strerror or error}: {error.filename or 'no file named'}", 9))
 
 
-def _report(message: str, exit_code: int) -> int:
+def _report(message: str, exit_code: int, **more: object) -> int:
     if "--json" in sys.argv:
-        print(json.dumps({"error": message, "exit_code": exit_code}))
+        print(json.dumps({"error": message, "exit_code": exit_code, **more}))
     print(f"sparsify: {message}" if exit_code != 3 else message, file=sys.stderr)
     return exit_code

@@ -65,7 +65,15 @@ def decide(plan: Plan, curves: Curves) -> dict[int, LevelDecision]:
         for level, histories in curves.controls.get("reinit", {}).items()
     }
     levels = {level: curves.accuracy(level) for level in curves.levels if level}
-    return decide_levels(curves.accuracy(0), levels, redrawn, matching.margin, matching.alpha)
+    images = curves.levels[0][0].get("validation_images")
+    return decide_levels(
+        curves.accuracy(0),
+        levels,
+        redrawn,
+        matching.margin,
+        matching.alpha,
+        resolution=1 / images if images else 0.0,
+    )
 
 
 def choose(plan: Plan, curves: Curves, decisions: Mapping[int, LevelDecision]) -> Choice:

@@ -66,7 +66,7 @@ def dry_run(recipe: Recipe, run_dir: Path | None, *, reuse: tuple[Path, ...] = (
     if root.exists():
         Run.check(root, recipe.model_dump(mode="json"))
     compute = recipe.compute
-    workers = default_workers() if compute.workers == "auto" else compute.workers
+    workers = default_workers(plan.device) if compute.workers == "auto" else compute.workers
     scheduler = Scheduler(root, workers=workers, checkpoint_seconds=0, observer=Silent())
     shelf = Shelf(reuse)
     stages = [*plan.tickets(), *plan.probes(), plan.test()]

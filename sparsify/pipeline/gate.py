@@ -104,9 +104,13 @@ def _accuracy_drop(metrics: Mapping[str, Any], asked: float) -> Check:
         reason = "no interval: 2 replicates or more are needed"
         return Check("accuracy_drop", None, asked, *bounds, "inconclusive", reason)
     if found.high <= asked:
-        return Check("accuracy_drop", None, asked, *bounds, "pass", f"the drop is at most {found.high:.4g}")
+        return Check(
+            "accuracy_drop", None, asked, *bounds, "pass", f"the drop on validation is at most {found.high:.4g}"
+        )
     if found.low > asked:
-        return Check("accuracy_drop", None, asked, *bounds, "fail", f"the drop is at least {found.low:.4g}")
+        return Check(
+            "accuracy_drop", None, asked, *bounds, "fail", f"the drop on validation is at least {found.low:.4g}"
+        )
     return Check("accuracy_drop", None, asked, *bounds, "inconclusive", _straddles(found.low, found.high))
 
 

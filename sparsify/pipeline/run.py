@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from sparsify.pipeline.choice import Curves, choose, decide
 from sparsify.pipeline.observer import Observer, Silent
 from sparsify.pipeline.outcome import Outcome, stored_outcome, write_outcome
 from sparsify.pipeline.plan import Plan
+from sparsify.pipeline.preflight import preflight
 from sparsify.pipeline.reuse import Shelf
-from sparsify.pipeline.scheduler import Scheduler, default_workers
+from sparsify.pipeline.scheduler import Scheduler, default_workers, stopped_by_signals
 from sparsify.recipe.emit import resolved_yaml
 from sparsify.recipe.spec import Recipe
 from sparsify.store.atomic import sweep
@@ -54,13 +56,14 @@ def run(
         raise UsageError(f"--only: expected one of {', '.join(PHASES)}, got {only}")
     root = run_dir or Path("runs") / recipe.name
     watcher = observer or Silent()
-    with RunLock(root):
+    stop = threading.Event()
+    with stopped_by_signals(stop), RunLock(root):
         folder = Run.open(root, resolved_yaml(recipe), recipe.model_dump(mode="json"))
         sweep(root)
         prepare(recipe.data, quiet=observer is None or isinstance(observer, Silent))
-        session = _Session(folder, Plan.of(recipe), Shelf(reuse), watcher)
+        session = _Session(folder, Plan.of(recipe), Shelf(reuse), watcher, only or PHASES[-1], stop)
         try:
-            return session.through(only or PHASES[-1])
+            return session.run()
         finally:
             watcher.close()
 
@@ -68,20 +71,28 @@ def run(
 class _Session:
     """One call of `run`: the phases, each needing what the one before it decided."""
 
-    def __init__(self, folder: Run, plan: Plan, shelf: Shelf, observer: Observer) -> None:
-        self._folder, self._plan, self._observer, self._shelf = folder, plan, observer, shelf
+    def __init__(
+        self, folder: Run, plan: Plan, shelf: Shelf, observer: Observer, last: Phase, stop: threading.Event
+    ) -> None:
+        self._folder, self._plan, self._last = folder, plan, last
         compute = plan.recipe.compute
-        workers = default_workers() if compute.workers == "auto" else compute.workers
+        workers = default_workers(plan.device) if compute.workers == "auto" else compute.workers
         self._scheduler = Scheduler(
             folder.root,
             workers=workers,
             checkpoint_seconds=compute.checkpoint_seconds,
             observer=observer,
             shelf=shelf,
-            on_change=folder.unfinish,
+            on_change=self._begin,
+            stop=stop,
         )
 
-    def through(self, last: Phase) -> Outcome | None:
+    def _begin(self) -> None:
+        """Before the first stage is added: refuse what could only fail hours later."""
+        preflight(self._plan, exports=PHASES.index(self._last) >= PHASES.index("export"))
+        self._folder.unfinish()
+
+    def run(self) -> Outcome | None:
         self._scheduler.run(self._plan.tickets())
         curves = Curves.read(self._folder.root, self._plan)
         decisions = decide(self._plan, curves)
@@ -93,9 +104,9 @@ class _Session:
             "export": lambda: self._scheduler.run(self._plan.exports(choice.replicate, choice.level)),
             "latency": self._measure,
         }
-        for phase in PHASES[: PHASES.index(last) + 1]:
+        for phase in PHASES[: PHASES.index(self._last) + 1]:
             phases[phase]()
-        if last != PHASES[-1]:
+        if self._last != PHASES[-1]:
             return None
         stored = None if self._scheduler.changed else stored_outcome(self._folder)
         return stored or write_outcome(self._folder, self._plan, curves, decisions, choice)

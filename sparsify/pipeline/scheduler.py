@@ -24,9 +24,11 @@ from sparsify.errors import (
     UnavailableError,
     UsageError,
 )
+from sparsify.machine import usable_cores
 from sparsify.pipeline.observer import Observer
 from sparsify.pipeline.reuse import Shelf
 from sparsify.pipeline.stage import Stage
+from sparsify.store.resolved import differences
 from sparsify.store.stage import StageRecord, check_stage, read_stage, stage_key
 
 _ERRORS: dict[int, type[SparsifyError]] = {
@@ -45,6 +47,7 @@ class Scheduler:
         observer: told what happens.
         shelf: complete stages of other runs, to take instead of running.
         on_change: called once, before the first stage is added to the folder.
+        stop: set by a signal (`stopped_by_signals`): workers then checkpoint and Preempted is raised.
     """
 
     def __init__(
@@ -56,11 +59,13 @@ class Scheduler:
         observer: Observer,
         shelf: Shelf | None = None,
         on_change: Callable[[], None] = lambda: None,
+        stop: threading.Event | None = None,
     ) -> None:
         self._root, self._workers, self._checkpoint = root, workers, checkpoint_seconds
         self._observer, self._shelf = observer, shelf or Shelf(())
         self._digests: dict[str, str] = {}
-        self._stop = threading.Event()
+        self._keys: dict[str, str] = {}
+        self._stop = stop or threading.Event()
         self._on_change = on_change
         self.changed = False
 
@@ -68,13 +73,13 @@ class Scheduler:
         """Complete every stage of `stages`; parents are among them or were completed by an earlier call.
 
         Raises:
-            Preempted: SIGTERM or SIGINT came; trainings in progress were checkpointed.
+            Preempted: `stop` was set; trainings in progress were checkpointed.
             SparsifyError: a stage failed; the others were checkpointed. What is complete stays.
         """
         self._observer.planned([stage.path for stage in stages])
         waiting = self._take_complete(list(stages))
         if waiting:
-            with _signals(self._stop), _Pool(min(self._workers, len(waiting))) as pool:
+            with _Pool(min(self._workers, len(waiting))) as pool:
                 self._drive(pool, waiting)
 
     def _take_complete(self, stages: list[Stage]) -> list[Stage]:
@@ -92,8 +97,10 @@ class Scheduler:
         """The stage's key, or None while a parent is not complete."""
         if not self._ready(stage):
             return None
-        inputs = {role: self._digests[parent] for role, parent in stage.parents.items()}
-        return stage_key(stage.kind, stage.spec_json(), inputs, stage.versions())
+        if stage.path not in self._keys:
+            inputs = {role: self._digests[parent] for role, parent in stage.parents.items()}
+            self._keys[stage.path] = stage_key(stage.kind, stage.spec_json(), inputs, stage.versions())
+        return self._keys[stage.path]
 
     def complete(self, stage: Stage) -> bool:
         """Whether the stage's output stands, whole and with its key; remembers it for the stages that read it."""
@@ -130,13 +137,11 @@ class Scheduler:
         """A complete output of another key: made anew where that loses no training, refused where it would."""
         if stage.derived:
             return False
-        now = stage.versions()
-        changed = [f"{name} {record.versions.get(name)} -> {now.get(name)}" for name in sorted(now | record.versions)]
-        differing = [text for text in changed if text.split(" ", 1)[1].split(" -> ")[0] != text.split(" -> ")[1]]
+        changed = [*differences(record.versions, stage.versions()), *differences(record.spec, stage.spec_json())]
         raise UsageError(
             f"{self._root / stage.path}: expected what this recipe and these versions make, got a training of another "
-            f"key ({', '.join(differing) or 'its inputs changed'}); it is not overwritten: choose another --run-dir, "
-            "or remove that folder"
+            f"key ({'; '.join(changed) or 'its inputs changed'}); it is not overwritten: choose another --run-dir, or "
+            "remove that folder"
         )
 
     def _drive(self, pool: _Pool, waiting: list[Stage]) -> None:
@@ -159,14 +164,10 @@ class Scheduler:
     def _dispatch(self, pool: _Pool, waiting: list[Stage]) -> list[Stage]:
         rest: list[Stage] = []
         for stage in waiting:
-            if not self._ready(stage):
+            if not pool.idle or not self._ready(stage):
                 rest.append(stage)
-            elif self._complete(stage):
-                continue
-            elif pool.idle:
+            elif not self._complete(stage):
                 pool.submit(stage.path, self._job(stage))
-            else:
-                rest.append(stage)
         if rest and not pool.busy and len(rest) == len(waiting):
             raise SparsifyError(f"no stage can start: {rest[0].path} waits for {dict(rest[0].parents)}")
         return rest
@@ -268,7 +269,9 @@ class _Pool:
         code = process.wait()
         process.stdout.close()
         path = self._running.pop(process.pid, None)
-        if path is not None:
+        if path is not None and self.stopping:
+            yield {"event": "preempted", "path": path}
+        elif path is not None:
             cause = "killed, perhaps for want of memory" if code == -signal.SIGKILL else f"exit status {code}"
             yield {
                 "event": "failed",
@@ -286,6 +289,7 @@ class _Pool:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which asks its workers to checkpoint
         )
         assert process.stdout is not None
         self._selector.register(process.stdout, selectors.EVENT_READ, process)
@@ -294,7 +298,7 @@ class _Pool:
 
 
 @contextmanager
-def _signals(stop: threading.Event) -> Generator[None]:
+def stopped_by_signals(stop: threading.Event) -> Generator[None]:
     """SIGTERM and SIGINT set `stop` while inside; elsewhere than in the main thread nothing is changed."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -309,6 +313,6 @@ def _signals(stop: threading.Event) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def default_workers() -> int:
-    """One a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def default_workers(device: str) -> int:
+    """One a core that this process may use; one on a GPU, which several trainings would only share."""
+    return 1 if device == "cuda" else usable_cores()

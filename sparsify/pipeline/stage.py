@@ -23,6 +23,7 @@ FORMATS: dict[Kind, int] = {
     "export": 1,
     "latency": 1,
 }
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu13", "tensorrt-rtx")
 _DISTRIBUTIONS: dict[Kind, tuple[str, ...]] = {
     "dense": ("torch",),
     "level": ("torch",),
@@ -30,8 +31,8 @@ _DISTRIBUTIONS: dict[Kind, tuple[str, ...]] = {
     "probe-arm": ("torch",),
     "probe": ("numpy",),
     "test": ("torch",),
-    "export": ("torch", "onnx", "onnxruntime", "onnxruntime-gpu"),
-    "latency": ("onnxruntime", "onnxruntime-gpu"),
+    "export": ("torch", "onnx", *_RUNTIMES),
+    "latency": ("torch", *_RUNTIMES),
 }
 
 

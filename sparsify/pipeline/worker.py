@@ -1,5 +1,7 @@
 """A worker process: one thread, one stage at a time, JSON lines in and out. `python -m sparsify.pipeline.worker`.
 
+Torch is imported only once the signals are in hand: a stop in the first second must find a worker that knows it.
+
 In:  one line a stage: {"root", "path", "kind", "spec", "parents": {role: {"path", "digest"}}, "key", "seeds",
      "versions", "replace", "checkpoint_seconds"}.
 Out: {"event": "progress" | "done" | "failed" | "preempted", "path", ...}, one line each.
@@ -23,7 +25,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from sparsify.errors import Preempted, SparsifyError
-from sparsify.store.checkpoint import drop_checkpoint, load_checkpoint, save_checkpoint
 from sparsify.store.layout import PARTIAL
 from sparsify.store.stage import write_stage
 
@@ -58,10 +59,14 @@ class StageKeeper:
 
     def load(self) -> Any:
         """What was saved last for this stage's key, or None."""
+        from sparsify.store.checkpoint import load_checkpoint
+
         return load_checkpoint(self._folder, self._key)
 
     def save(self, tensors: Any, state: Any) -> None:
         """Replace the checkpoint."""
+        from sparsify.store.checkpoint import save_checkpoint
+
         save_checkpoint(self._folder, tensors, state, self._key)
         self._saved = time.monotonic()
 
@@ -82,11 +87,13 @@ class StageKeeper:
 
     def drop(self) -> None:
         """The stage is complete: its checkpoint is not needed any more."""
+        from sparsify.store.checkpoint import drop_checkpoint
+
         drop_checkpoint(self._folder)
 
 
-def perform_stage(job: Mapping[str, Any], keeper: StageKeeper) -> str:
-    """Run one stage and return its digest."""
+def perform_stage(job: Mapping[str, Any], keeper: StageKeeper) -> None:
+    """Run one stage; its folder appears whole or not at all."""
     from sparsify.pipeline.work import work
 
     root = Path(job["root"])
@@ -103,7 +110,6 @@ def perform_stage(job: Mapping[str, Any], keeper: StageKeeper) -> str:
     ) as out:
         work(job["kind"], job["spec"], parents, out, keeper)
     keeper.drop()
-    return job["key"]
 
 
 def _attempt(channel: _Channel, job: Mapping[str, Any]) -> None:

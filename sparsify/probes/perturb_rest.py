@@ -174,7 +174,10 @@ def _what_became(
 
 
 def conclude(values: Mapping[str, Any], folders: Mapping[str, Path]) -> dict[str, Any]:
-    """The verdict and the arms' figures, by level and over all levels.
+    """The verdict and the arms' figures, by level.
+
+    Of several levels there is no verdict together: tickets of one replicate are nested and share their dense network,
+    so they are no independent tickets.
 
     Args:
         values: the probe's spec, as plain values.
@@ -188,7 +191,7 @@ def conclude(values: Mapping[str, Any], folders: Mapping[str, Path]) -> dict[str
         "probe": "perturb-rest",
         "note": WHY_NOT_ACCURACY,
         "scale_1_is": "original",
-        "all_levels": _judge(rows),
+        "all_levels": _judge(rows) if len(spec.levels) == 1 else {},
         "levels": levels,
         "rows": rows,
     }
@@ -212,7 +215,6 @@ def _row(role: str, folder: Path) -> dict[str, Any]:
     }
 
 
-_NESTED = "tickets at several levels of one replicate share a dense network: the interval is too narrow"
 _FIGURES = (
     "accuracy",
     "early_stop_step",
@@ -235,13 +237,13 @@ def _judge(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not tickets:
         return {"tickets": 0, "arms": arms, "verdict": "undecided", "reason": "training diverged with every ticket"}
     verdict = survival_verdict(*([arm[ticket] for ticket in tickets] for arm in judged))
-    nested = len({replicate for replicate, _ in tickets}) < len(tickets)
+    lost = sum("diverged" in row for row in rows if row["arm"] in ("rest-redrawn", "ceiling", "random-kept"))
     return {
         "tickets": len(tickets),
         "arms": arms,
         "verdict": verdict.word,
         "reason": verdict.reason,
-        "caveat": "; ".join(filter(None, [verdict.caveat, _NESTED if nested else ""])),
+        "caveat": "; ".join(filter(None, [verdict.caveat, f"{lost} draws diverged and are left out" if lost else ""])),
         "tickets_needed": verdict.tickets_needed,
         "kept_over_ceiling": verdict.ratio.to_json(),
         "kept_minus_random": verdict.difference.to_json(),

@@ -97,7 +97,7 @@ def _latency_row(metrics: Mapping[str, Any], target: str) -> Html:
             "td",
             join(f"{best} {time('best_dense')}", _small(metrics, f"{key}.best_dense_speedup"))
             if best
-            else "none other",
+            else "not measured",
             class_="number",
         ),
         element("td", ", ".join(how)),

@@ -36,8 +36,9 @@ def _rule(metrics: Mapping[str, Any]) -> str:
     return (
         f"Matching: a drop from dense of {100 * margin:g} points or more is ruled out (one-sided paired t over "
         f"replicates, Holm over levels, {alpha:g}). Winning: matching, and better than the same mask with redrawn "
-        "weights (reinit), decided in the same way where that control was run. Small print is the 95% interval; early "
-        "stop is the mean step of least validation loss. The exported level is shaded."
+        "weights (reinit), decided in the same way where that control was run. Small print is the 95% interval over "
+        "replicates, which differ in seed and share their validation images; early stop is the mean step of least "
+        "validation loss. The exported level is shaded."
     )
 
 

@@ -18,6 +18,7 @@ name (a ratio or a difference of means), with `.ci_low` and `.ci_high`; the boun
 | `level_NN.gain/.ci_low/.ci_high` | ticket minus redrawn weights, paired |
 | `export.level` `.replicate` `.sparsity` `.reason` | |
 | `export.accuracy_drop/.ci_low/.ci_high` | dense minus exported level, paired, on validation |
+| `export.test_accuracy_drop/.ci_low/.ci_high` | the same on test |
 | `export.parity.TARGET.NAME` | runtime beside eager PyTorch |
 | `size.dense_fp32_bytes` `.masked_bytes` `.packed_bytes` `.shrunk_bytes` `.packed_fraction` | |
 | `latency.TARGET.status` `.verdict` `.reason` `.pairs` `.launches` `.dense_p50_ms` `.sparse_p50_ms` | |
@@ -112,6 +113,10 @@ def _export(export: ExportResult, levels: Mapping[int, LevelResult]) -> Pairs:
         yield "export.sparsity", ticket.sparsity
         drop = paired_difference(dense.validation_accuracy, ticket.validation_accuracy)
         yield from _interval("export.accuracy_drop", drop)
+        if dense.test_accuracy and ticket.test_accuracy:
+            yield from _interval(
+                "export.test_accuracy_drop", paired_difference(dense.test_accuracy, ticket.test_accuracy)
+            )
     if export.sizes is not None:
         for name, size in asdict(export.sizes).items():
             yield f"size.{name}_bytes", size

@@ -32,8 +32,9 @@ def _accuracy(metrics: Mapping[str, Any]) -> tuple[int, str]:
         level = max(matching)
         removed = percent(metrics[f"level_{level:02d}.sparsity"])
         return level, (
-            f"{removed} of the prunable weights were dead weight for accuracy: trained without them the network stays "
-            f"within {margin} of dense on validation ({replicates}, level {level})"
+            f"{removed} of the prunable weights were dead weight in hindsight: once training has shown which they are, "
+            f"the network trained without them stays within {margin} of dense on validation "
+            f"({replicates}, level {level}{_passed_over(metrics, levels, level)}){_at_random(metrics, level)}"
         )
     if all(metrics.get(f"level_{level:02d}.matching") == "not shown" for level in levels):
         level = int(metrics.get("export.level") or min(levels))
@@ -47,6 +48,22 @@ def _accuracy(metrics: Mapping[str, Any]) -> tuple[int, str]:
         f"Whether any weights are dead weight is undecided: {replicates} ran, and a decision needs {MINIMUM_REPLICATES}"
         f"{_held(metrics, level)}"
     )
+
+
+def _passed_over(metrics: Mapping[str, Any], levels: list[int], level: int) -> str:
+    """Levels less sparse than `level` at which matching was not shown: chance, but not to be kept quiet."""
+    quiet = [n for n in levels if n < level and metrics.get(f"level_{n:02d}.matching") != "matching"]
+    return f"; not shown at level {' and '.join(map(str, quiet))}" if quiet else ""
+
+
+def _at_random(metrics: Mapping[str, Any], level: int) -> str:
+    """What it costs to remove as many at random: whether it mattered which."""
+    key = f"level_{level:02d}"
+    ticket = read.span(metrics, f"{key}.validation_accuracy")
+    random = read.span(metrics, f"{key}.control.random-mask.validation_accuracy")
+    if ticket is None or random is None or random.estimate >= ticket.estimate:
+        return ""
+    return f", where as many removed at random cost {100 * (ticket.estimate - random.estimate):.2f} points more"
 
 
 def _points(share: float) -> str:
@@ -104,9 +121,8 @@ def _speed_on(metrics: Mapping[str, Any], target: str) -> str:
         case "faster":
             return f"on {target} it runs faster than dense fp32 ({figure})"
         case "slower":
-            return (
-                f"on {target} it runs slower than dense fp32, not faster ({figure}){_why(metrics, target, 'because')}"
-            )
+            why = _why(metrics, target, "where zeros gain no time, since")
+            return f"on {target} it runs slower than dense fp32, not faster ({figure}){why}"
         case "equivalent":
             return f"on {target} it runs no faster than dense fp32 ({figure}){_why(metrics, target, 'because')}"
         case _:

@@ -40,8 +40,8 @@ def render_terminal(metrics: Mapping[str, Any]) -> RenderableType:
 def _levels(metrics: Mapping[str, Any]) -> Table:
     levels, controls = read.levels(metrics), read.controls(metrics)
     with_test = any(read.span(metrics, f"level_{level:02d}.test_accuracy") for level in levels)
-    title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± its 95% interval")
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± the 95% interval over replicates")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     # Headers in two lines, so that the whole table stands in 80 columns.
     names = ["level", "spar-sity", "valid-ation", *controls] + ["test"] * with_test
     for name in names:
@@ -72,10 +72,15 @@ def _drop(metrics: Mapping[str, Any]) -> str:
         return ""
     drop, reason = read.span(metrics, "export.accuracy_drop"), metrics.get("export.reason", "")
     told = f"* exported: level {level}" + (f", {reason}" if reason else "")
+    if "export.replicate" in metrics:
+        told += f"; replicate {metrics['export.replicate']}, the best on validation"
     if drop is None:
         return told
     interval = between(metrics, "export.accuracy_drop", points)
-    return f"{told}; drop from dense {points(drop.estimate)} points" + (f" ({interval})" if interval else "")
+    told += f"; drop from dense on validation {points(drop.estimate)} points" + (f" ({interval})" if interval else "")
+    test = read.span(metrics, "export.test_accuracy_drop")
+    between_test = between(metrics, "export.test_accuracy_drop", points)
+    return told + ("" if test is None else f", on test {points(test.estimate)} ({between_test})")
 
 
 def _sizes(metrics: Mapping[str, Any]) -> str:
@@ -113,7 +118,10 @@ def _probe(metrics: Mapping[str, Any], key: str) -> Text:
     for part in ("reason", "caveat"):
         if told := metrics.get(f"{key}.{part}"):
             text.append(f"; {told}")
-    return text
+    if metrics[f"{key}.verdict"] == "undecided":
+        needed = metrics.get(f"{key}.tickets_needed")
+        text.append(f"; {needed} tickets would decide" if needed else "; no number of tickets is expected to decide")
+    return text.append(f". {metrics.get(f'probe.{name}.note', '')}", style="dim")
 
 
 def _accuracy(metrics: Mapping[str, Any], key: str) -> Text:

@@ -15,12 +15,14 @@ class History:
         train_loss: mean training loss since the row before.
         validation_loss: mean cross-entropy on the validation split, nats.
         validation_accuracy: in [0, 1].
+        validation_images: how many the accuracy was measured on; 1 / this is its smallest step.
     """
 
     step: list[int] = field(default_factory=list[int])
     train_loss: list[float] = field(default_factory=list[float])
     validation_loss: list[float] = field(default_factory=list[float])
     validation_accuracy: list[float] = field(default_factory=list[float])
+    validation_images: int = 0
 
     @property
     def early_stop_step(self) -> int:

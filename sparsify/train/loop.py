@@ -89,9 +89,8 @@ def fit(
 
     def measure() -> None:
         _measure(state, model, validation)
-        keeper.progress(state.step, total, f"validation {state.history.validation_accuracy[-1]:.4f}")
 
-    state = State(start_step)
+    state = State(start_step, history=History(validation_images=len(validation.labels)))
     state.resume_(keeper, model, optimizer)
     model.train()
     while state.step < total:
@@ -102,6 +101,7 @@ def fit(
         state.step += 1
         if state.step % measured_every == 0 or state.step == total:
             measure()
+        keeper.progress(state.step, total, _note(state))
         if keeper.stopping():
             state.save(keeper, model, optimizer)
             raise Preempted(f"stopped at step {state.step} of {total}")
@@ -112,6 +112,12 @@ def fit(
     if not state.history.step:
         measure()
     return Trained(state.history, state.snapshot)
+
+
+def _note(state: State) -> str:
+    """What people are told beside the step."""
+    accuracy = state.history.validation_accuracy
+    return f"validation {accuracy[-1]:.4f}" if accuracy else ""
 
 
 def _train_step(

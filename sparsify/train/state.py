@@ -59,4 +59,4 @@ class State:
         restore_optimizer_(optimizer, parts["optimizer"])
         self.snapshot = parts["snapshot"] or None
         self.step, self.loss_sum, self.loss_count = state["step"], state["loss_sum"], state["loss_count"]
-        self.history = History(*state["history"])
+        self.history = History(*state["history"], validation_images=self.history.validation_images)

@@ -116,3 +116,16 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.6, 1.0, 1.5, 2.2])
+def test_a_signal_in_the_first_seconds_is_no_failure(tiny: Path, tmp_path: Path, seconds: float):
+    """Workers are importing torch then: they know the signal all the same."""
+    process = start(tiny, tmp_path / "run")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    # Before the command has read its arguments the signal ends it, and nothing was begun.
+    assert process.returncode == 75 or (process.returncode == -signal.SIGTERM and not (tmp_path / "run").exists()), err
+    assert b"Traceback" not in err

@@ -127,7 +127,7 @@ def test_json_names_what_was_asked_and_achieved():
                 "ci_low": 0.1,
                 "ci_high": 0.3,
                 "outcome": "fail",
-                "reason": "the drop is at least 0.1",
+                "reason": "the drop on validation is at least 0.1",
             }
         ],
     }

@@ -21,7 +21,8 @@ def test_table_sizes_latency_probe_and_the_sentence_last(whole):
     assert "89.22 ±0.06" in rows["dense"]
     assert "winning" in rows["7"]
     assert "12*" in rows
-    assert "* exported: level 12, the sparsest matching level; drop from dense -0.29 points" in text
+    assert "* exported: level 12, the sparsest matching level; replicate" in text
+    assert "the best on validation; drop from dense on validation -0.29 points" in text
     assert "size: dense fp32 1.07 MB, masked 1.07 MB (100.0%), packed 95.1 kB (8.9%), shrunk 702 kB (65.9%)" in text
     assert (
         "dense 0.0421 ms, ticket 0.0418 ms; speedup 1.000x (0.970x to 1.030x), equivalent; A/A 0.992x to 1.008x" in text

@@ -43,7 +43,9 @@ class TensorRt:
     ) -> None:
         self._path = onnx_path
         self._module = module
-        self._options = options or BuildOptions(profiles=batch_profiles(onnx_path, batch_sizes))
+        profiles = batch_profiles(onnx_path, batch_sizes)
+        # The flag only permits sparse kernels: dense and ticket are built alike, and as they are exported.
+        self._options = options or BuildOptions(profiles=profiles, sparse_weights=True)
         self._cache = cache or PlanCache.of_user()
         self._running: Engine | None = None
         self._facts: dict[str, str | int] = {"name": module, "version": "not loaded", "provider": module, "threads": 1}

@@ -16,8 +16,8 @@ _KNOWN = "a run folder, a stage of one, a ticket's folder, .safetensors, .packed
 def inspect(path: Path) -> dict[str, Any]:
     """Describe what lies at `path`; the document's `kind` is `run`, `stage`, `tensors` or `onnx`.
 
-    A run is described from its records and masks alone; torch is imported for stages with weights and for tensors, onnx
-    for ONNX files.
+    A run is described from its records and masks, and by the ticket it exported. Torch is imported for stages with
+    weights and for tensors, onnx for ONNX files.
 
     Raises:
         InputOutputError: Nothing is there, or it cannot be read.
@@ -46,9 +46,7 @@ def inspect(path: Path) -> dict[str, Any]:
 
 def _folder(path: Path) -> dict[str, Any]:
     if (path / RESOLVED).is_file():
-        from sparsify.pipeline.inspection.run import describe_run
-
-        return describe_run(path)
+        return _run(path)
     if (path / STAGE).is_file() or (path / "weights.safetensors").is_file():
         from sparsify.pipeline.inspection.stage import describe_stage
 
@@ -56,6 +54,19 @@ def _folder(path: Path) -> dict[str, Any]:
     raise UsageError(
         f"{path}: expected {_KNOWN}, got a folder with neither {RESOLVED}, {STAGE} nor weights.safetensors"
     )
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """The run, and under `exported` the ticket it exported, layer by layer; None where it has not come so far."""
+    from sparsify.pipeline.inspection.run import describe_run
+
+    document = describe_run(path)
+    tickets = [stage["parents"]["ticket"] for stage in document["stages"] if stage["kind"] == "export"]
+    if not tickets:
+        return document | {"exported": None}
+    from sparsify.pipeline.inspection.stage import describe_stage
+
+    return document | {"exported": describe_stage(path / tickets[0])}
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:

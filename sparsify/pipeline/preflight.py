@@ -1,0 +1,26 @@
+"""What is known at the start is refused at the start, not after hours of training."""
+
+from __future__ import annotations
+
+from sparsify.pipeline.plan import Plan
+from sparsify_export.latency import cores_for
+from sparsify_export.targets import TARGETS
+from sparsify_export.targets.opening import require_export
+
+
+def preflight(plan: Plan, *, exports: bool) -> None:
+    """Check that what `plan` will need at its end is here.
+
+    Args:
+        plan: the run's plan.
+        exports: whether the run goes on to export and latency.
+
+    Raises:
+        UnavailableError: a target cannot be exported to on this machine; the message says what is missing.
+        UsageError: latency is asked for on more threads than there are cores.
+    """
+    if not exports:
+        return
+    for name in plan.recipe.export.targets:
+        require_export(TARGETS[name])
+    cores_for(plan.recipe.latency.threads)
