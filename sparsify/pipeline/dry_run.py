@@ -72,7 +72,10 @@ def dry_run(recipe: Recipe, run_dir: Path | None, *, reuse: tuple[Path, ...] = (
     stages = [*plan.tickets(), *plan.probes(), plan.test()]
     states: dict[str, tuple[str, State]] = {}
     for stage in stages:
-        done = scheduler.complete(stage) or (scheduler.key(stage) or "") in shelf
+        done = scheduler.complete(stage)
+        if not done and (digest := shelf.digest(scheduler.key(stage) or "")) is not None:
+            scheduler.assume(stage, digest)
+            done = True
         states[stage.path] = (stage.kind, "complete" if done else "to run")
     return DryRun(root, states, _estimate(root, stages, states, workers))
 

@@ -24,6 +24,11 @@ class Shelf:
     def __contains__(self, key: str) -> bool:
         return key in self._folders
 
+    def digest(self, key: str) -> str | None:
+        """Digest of the stage of `key`, None when there is none; nothing is linked and its files are not checked."""
+        record = read_stage(self._folders[key]) if key in self._folders else None
+        return None if record is None else record.digest
+
     def take(self, key: str, folder: Path) -> StageRecord | None:
         """Link the stage of `key` to `folder`, its digests checked first; None when there is none."""
         source = self._folders.get(key)

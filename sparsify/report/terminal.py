@@ -41,7 +41,9 @@ def _levels(metrics: Mapping[str, Any]) -> Table:
     levels, controls = read.levels(metrics), read.controls(metrics)
     with_test = any(read.span(metrics, f"level_{level:02d}.test_accuracy") for level in levels)
     title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± the 95% interval over replicates")
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True
+    )
     # Headers in two lines, so that the whole table stands in 80 columns.
     names = ["level", "spar-sity", "valid-ation", *controls] + ["test"] * with_test
     for name in names:

@@ -149,6 +149,8 @@ def test_dry_run_writes_nothing(tiny: Path, finished: Path, tmp_path: Path, spar
     assert {stage["state"] for stage in stages} == {"to run"}
     cached = sparsify("run", tiny, "--run-dir", finished, "--dry-run", "--json")
     assert {stage["state"] for stage in json.loads(cached.stdout)["stages"]} == {"complete"}
+    reused = sparsify("run", tiny, "--run-dir", tmp_path / "new", "--dry-run", "--json", "--reuse", finished)
+    assert {stage["state"] for stage in json.loads(reused.stdout)["stages"]} == {"complete"}
 
 
 def test_divergence_is_exit_10_and_leaves_nothing_half_written(tiny: Path, tmp_path: Path, sparsify):
