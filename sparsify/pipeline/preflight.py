@@ -1,11 +1,11 @@
-"""What is known at the start is refused at the start, not after hours of training."""
+"""What is known at the start is refused at the start, not after hours of training.
+
+Imported by every run and called only where something is to be done: what a cached run would not need is imported inside.
+"""
 
 from __future__ import annotations
 
 from sparsify.pipeline.plan import Plan
-from sparsify_export.latency import cores_for
-from sparsify_export.targets import TARGETS
-from sparsify_export.targets.opening import require_export
 
 
 def preflight(plan: Plan, *, exports: bool) -> None:
@@ -21,6 +21,10 @@ def preflight(plan: Plan, *, exports: bool) -> None:
     """
     if not exports:
         return
+    from sparsify_export.latency import cores_for
+    from sparsify_export.targets import TARGETS
+    from sparsify_export.targets.opening import require_export
+
     for name in plan.recipe.export.targets:
         require_export(TARGETS[name])
     cores_for(plan.recipe.latency.threads)
