@@ -1,6 +1,6 @@
 """What is known at the start is refused at the start, not after hours of training.
 
-Imported by every run and called only where something is to be done: what a cached run would not need is imported inside.
+Called only where something is to be done: what a cached run does not need is imported inside.
 """
 
 from __future__ import annotations
