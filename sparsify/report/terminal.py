@@ -81,8 +81,10 @@ def _drop(metrics: Mapping[str, Any]) -> str:
     interval = between(metrics, "export.accuracy_drop", points)
     told += f"; drop from dense on validation {points(drop.estimate)} points" + (f" ({interval})" if interval else "")
     test = read.span(metrics, "export.test_accuracy_drop")
-    between_test = between(metrics, "export.test_accuracy_drop", points)
-    return told + ("" if test is None else f", on test {points(test.estimate)} ({between_test})")
+    if test is None:
+        return told
+    interval = between(metrics, "export.test_accuracy_drop", points)
+    return f"{told}, on test {points(test.estimate)}" + (f" ({interval})" if interval else "")
 
 
 def _sizes(metrics: Mapping[str, Any]) -> str:
