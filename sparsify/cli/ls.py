@@ -40,7 +40,7 @@ def _datasets() -> dict[str, str]:
 def _criteria() -> dict[str, str]:
     from sparsify.criteria.catalogue import CRITERIA
 
-    return CRITERIA
+    return _summaries(CRITERIA)
 
 
 def _targets() -> dict[str, str]:

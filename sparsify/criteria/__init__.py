@@ -1,1 +1,1 @@
-"""Pruning criteria: `(weights, seed) -> scores`, one a file. A criterion says nothing of how many or where."""
+"""Pruning criteria: `Context -> scores`, one a file. A criterion says nothing of how many or where."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
+from sparsify.criteria.context import Context
 
-def magnitude(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Absolute values, by parameter. `seed` is not used."""
-    del seed
-    return {name: weight.detach().abs() for name, weight in weights.items()}
+
+def magnitude(context: Context) -> dict[str, Tensor]:
+    """Absolute values, by parameter."""
+    return {name: weight.abs() for name, weight in context.weights.items()}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
+from sparsify.criteria.context import Context
 
-def random(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Independent uniform scores in [0, 1), drawn from `seed`, by parameter."""
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()}
+
+def random(context: Context) -> dict[str, Tensor]:
+    """Independent uniform scores in [0, 1), drawn from the context's seed, by parameter."""
+    generator = torch.Generator().manual_seed(context.seed)
+    return {name: torch.rand(weight.shape, generator=generator) for name, weight in context.weights.items()}

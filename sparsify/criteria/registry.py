@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
+from sparsify.criteria.context import Context as Context
 from sparsify.criteria.magnitude import magnitude as magnitude
 from sparsify.criteria.random import random as random
 
-Criterion = Callable[[Mapping[str, Tensor], int], dict[str, Tensor]]
+# Scores by parameter, of the parameter's shape, on the CPU; the higher a score, the better the weight is kept.
+Criterion = Callable[[Context], dict[str, Tensor]]
 
 CRITERIA: dict[str, Criterion] = {"magnitude": magnitude, "random": random}
+
+# Criteria that choose the mask and new weights for what is kept in one go; each file gives its signature.
+SOLVERS: dict[str, Callable[..., Any]] = {}

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sparsify.criteria.context import Context
 from sparsify.criteria.registry import CRITERIA
 from sparsify.data.load import Data
 from sparsify.errors import UsageError
 from sparsify.lottery.controls import random_set, shuffled_mask
-from sparsify.lottery.network import Network, prunable_weights
+from sparsify.lottery.network import Network
 from sparsify.lottery.ticket import Ticket, save_ticket
 from sparsify.lottery.training_spec import PruneSlice, TrainingSpec
 from sparsify.masks.mask import Mask
@@ -126,7 +127,8 @@ def _rewound(spec: TrainingSpec, data: Data, mask: Mask, dense: Ticket, previous
 
 def _scores(spec: TrainingSpec, source: Ticket) -> dict[str, Tensor]:
     seed = derive_seed(spec.init_seed, "scores", spec.level)
-    return CRITERIA[_rule(spec).criterion](prunable_weights(source.module()), seed)
+    module = source.module()
+    return CRITERIA[_rule(spec).criterion](Context(module, prunable(module), seed))
 
 
 def _rule(spec: TrainingSpec) -> PruneSlice:
