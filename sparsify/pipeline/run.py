@@ -63,7 +63,8 @@ def run(
         prepare(recipe.data, quiet=observer is None or isinstance(observer, Silent))
         session = _Session(folder, Plan.of(recipe), Shelf(reuse), watcher, only or PHASES[-1], stop)
         try:
-            return session.run()
+            with session.scheduler:
+                return session.run()
         finally:
             watcher.close()
 
@@ -77,7 +78,7 @@ class _Session:
         self._folder, self._plan, self._last = folder, plan, last
         compute = plan.recipe.compute
         workers = default_workers(plan.device) if compute.workers == "auto" else compute.workers
-        self._scheduler = Scheduler(
+        self.scheduler = Scheduler(
             folder.root,
             workers=workers,
             checkpoint_seconds=compute.checkpoint_seconds,
@@ -93,25 +94,25 @@ class _Session:
         self._folder.unfinish()
 
     def run(self) -> Outcome | None:
-        self._scheduler.run(self._plan.tickets())
+        self.scheduler.run(self._plan.tickets())
         curves = Curves.read(self._folder.root, self._plan)
         decisions = decide(self._plan, curves)
         choice = choose(self._plan, curves, decisions)
         phases: Mapping[Phase, Callable[[], None]] = {
             "tickets": lambda: None,
-            "probes": lambda: self._scheduler.run(self._plan.probes()),
-            "test": lambda: self._scheduler.run([self._plan.test()]),
-            "export": lambda: self._scheduler.run(self._plan.exports(choice.replicate, choice.level)),
+            "probes": lambda: self.scheduler.run(self._plan.probes()),
+            "test": lambda: self.scheduler.run([self._plan.test()]),
+            "export": lambda: self.scheduler.run(self._plan.exports(choice.replicate, choice.level)),
             "latency": self._measure,
         }
         for phase in PHASES[: PHASES.index(self._last) + 1]:
             phases[phase]()
         if self._last != PHASES[-1]:
             return None
-        stored = None if self._scheduler.changed else stored_outcome(self._folder)
+        stored = None if self.scheduler.changed else stored_outcome(self._folder)
         return stored or write_outcome(self._folder, self._plan, curves, decisions, choice)
 
     def _measure(self) -> None:
         """Latency, one target at a time, with no other worker beside it."""
         for stage in self._plan.latencies():
-            self._scheduler.run([stage])
+            self.scheduler.run([stage])

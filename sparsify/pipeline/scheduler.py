@@ -40,6 +40,9 @@ _ERRORS: dict[int, type[SparsifyError]] = {
 class Scheduler:
     """Brings stages of one run folder to completion, with at most `workers` processes of one thread each.
 
+    A context manager: the processes it starts serve every call of `run`, and end with it. Torch and the data are then
+    loaded once a process, not once a phase.
+
     Args:
         root: the run folder, whose lock the caller holds.
         workers: largest number of stages run at once.
@@ -61,13 +64,20 @@ class Scheduler:
         on_change: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
     ) -> None:
-        self._root, self._workers, self._checkpoint = root, workers, checkpoint_seconds
+        self._root, self._checkpoint = root, checkpoint_seconds
+        self._pool = _Pool(workers)
         self._observer, self._shelf = observer, shelf or Shelf(())
         self._digests: dict[str, str] = {}
         self._keys: dict[str, str] = {}
         self._stop = stop or threading.Event()
         self._on_change = on_change
         self.changed = False
+
+    def __enter__(self) -> Scheduler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Complete every stage of `stages`; parents are among them or were completed by an earlier call.
@@ -79,8 +89,7 @@ class Scheduler:
         self._observer.planned([stage.path for stage in stages])
         waiting = self._take_complete(list(stages))
         if waiting:
-            with _Pool(min(self._workers, len(waiting))) as pool:
-                self._drive(pool, waiting)
+            self._drive(self._pool, waiting)
 
     def _take_complete(self, stages: list[Stage]) -> list[Stage]:
         """Mark what is complete, in order, so that a fully cached run starts no process; returns the rest."""
@@ -217,10 +226,8 @@ class _Pool:
         self._selector = selectors.DefaultSelector()
         self.stopping = False
 
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the workers: an idle one at once, a busy one by force."""
         for process in self._processes:
             assert process.stdin is not None and process.stdout is not None
             process.stdin.close()
