@@ -7,7 +7,7 @@ from math import prod
 from types import MappingProxyType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparsify.errors import UsageError
 from sparsify.models.catalogue import check_fit, mlp_widths
@@ -61,11 +61,42 @@ def build(name: str, *, input_shape: Shape, classes: int, seed: int) -> nn.Modul
 
 
 def prunable(model: nn.Module) -> tuple[str, ...]:
-    """Names of the weights of all linear and convolution layers, in module order; no biases, no batch norm."""
-    return tuple(
-        f"{name}.weight"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    """Names of the weights of all linear and convolution layers, in module order; no biases, no batch norm.
+
+    Hugging Face's `Conv1D`, a linear layer whose weight lies transposed, is one of them (see `input_axes`). A weight
+    under two names is named once, and one that is tied to an embedding not at all: removing it would change the inputs.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    embedded = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    found: list[str] = []
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        full = f"{name}.weight" if name else "weight"
+        if _is_weighted(module) and names.get(id(weight)) == full and id(weight) not in embedded:
+            found.append(full)
+    return tuple(found)
+
+
+def prunable_weights(module: nn.Module) -> dict[str, Tensor]:
+    """The prunable parameters of `module` as detached CPU tensors, in module order."""
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name].detach().cpu() for name in prunable(module)}
+
+
+def input_axes(model: nn.Module) -> dict[str, int]:
+    """The axis that is multiplied over, for the prunable weights where it is not 1: Hugging Face's `Conv1D` has 0."""
+    transposed = {f"{name}.weight" for name, module in model.named_modules() if _is_transposed_linear(module)}
+    return {name: 0 for name in prunable(model) if name in transposed}
+
+
+def _is_weighted(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) or _is_transposed_linear(module)
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    """Told by name, because importing transformers for it would cost seconds."""
+    return any(
+        (kind.__module__, kind.__qualname__) == ("transformers.pytorch_utils", "Conv1D") for kind in type(module).mro()
     )
 
 

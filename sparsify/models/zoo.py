@@ -1,0 +1,35 @@
+"""Our own zoo as a source: the names of `catalogue.MODELS`, and `mlp:784-512-10`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from sparsify.errors import UsageError
+from sparsify.models.build import build
+from sparsify.models.source import Description, Request, Source, State
+
+
+def describe(request: Request, state: State | None) -> Description:
+    """The zoo has no shape of its own: shape and classes are the data's."""
+    name, shape = request.name.text, request.input_shape
+    if shape is None or request.classes is None:
+        raise UsageError(
+            f"model {name}: expected an input shape and a number of classes, got {shape} and {request.classes}; "
+            "name the data, or pass input_shape=(channels, height, width) and classes"
+        )
+    return Description(request.name, _image_shape(name, shape), request.classes)
+
+
+def construct(description: Description, seed: int) -> nn.Module:
+    """As `build`."""
+    shape = _image_shape(description.name.text, description.input_shape)
+    return build(description.name.text, input_shape=shape, classes=description.classes, seed=seed)
+
+
+def _image_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise UsageError(f"model {name}: expected input_shape (channels, height, width), got {shape}")
+    return (shape[0], shape[1], shape[2])
+
+
+SOURCE = Source(describe, construct)
