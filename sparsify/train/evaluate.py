@@ -1,33 +1,53 @@
-"""Loss and accuracy of a network on a split."""
+"""Loss and metric of a network on a split."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
-from torch.nn import functional
+from torch import Tensor, nn
 
 from sparsify.data.load import Split
+from sparsify.train.task import CLASSIFICATION, Task
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean cross-entropy (nats) and accuracy in [0, 1]."""
+    """How well a network does on a split.
+
+    Attributes:
+        loss: mean loss of the task; cross-entropy in nats for classification.
+        value: mean of `scores`.
+        metric: what the scores are, such as `accuracy`; higher is better.
+        scores: the metric of each example, (N,), float32, on the CPU, in the split's order.
+    """
 
     loss: float
-    accuracy: float
+    value: float
+    metric: str
+    scores: Tensor = field(compare=False, repr=False)
+
+    @property
+    def accuracy(self) -> float:
+        """`value` by its name in classification, where it lies in [0, 1]."""
+        return self.value
 
 
-@torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, batch_size: int = 1000) -> Score:
+def evaluate(model: nn.Module, split: Split, batch_size: int = 1000, *, task: Task = CLASSIFICATION) -> Score:
     """Score `model`, in eval mode and fp32, on `split`; the model's mode is put back."""
     training = model.training
     model.eval()
-    loss, correct = 0.0, 0
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        logits = model(images)
-        loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-        correct += int((logits.argmax(1) == labels).sum())
+    loss, parts = _run(model, split, batch_size, task)
     model.train(training)
-    return Score(loss / len(split.labels), correct / len(split.labels))
+    scores = torch.cat(parts)
+    return Score(loss / len(scores), float(scores.double().sum()) / len(scores), task.metric, scores)
+
+
+@torch.inference_mode()
+def _run(model: nn.Module, split: Split, batch_size: int, task: Task) -> tuple[float, list[Tensor]]:
+    loss, scores = 0.0, list[Tensor]()
+    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
+        output = model(images)
+        loss += float(task.total_loss(output, labels))
+        scores.append(task.scores(output, labels).float().cpu())
+    return loss, scores

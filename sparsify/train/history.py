@@ -13,9 +13,9 @@ class History:
     Attributes:
         step: optimiser steps done when the row was measured.
         train_loss: mean training loss since the row before.
-        validation_loss: mean cross-entropy on the validation split, nats.
-        validation_accuracy: in [0, 1].
-        validation_images: how many the accuracy was measured on; 1 / this is its smallest step.
+        validation_loss: mean loss of the task on the validation split; cross-entropy in nats for classification.
+        validation_accuracy: mean of the task's metric; accuracy in [0, 1] for classification.
+        validation_images: how many examples the metric was measured on; 1 / this is its smallest step.
     """
 
     step: list[int] = field(default_factory=list[int])

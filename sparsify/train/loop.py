@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sparsify.data.load import Data, Split
 from sparsify.errors import Preempted
@@ -30,6 +29,7 @@ from sparsify.train.optimizer import build_optimizer
 from sparsify.train.precision import autocast_dtype
 from sparsify.train.schedule import lr_factor
 from sparsify.train.state import State
+from sparsify.train.task import CLASSIFICATION, Task
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -53,6 +53,7 @@ def fit(
     constant_lr: float | None = None,
     snapshot_step: int | None = None,
     keeper: Keeper | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Trained:
     """Train `model` in place from `start_step` to the last step of `spec`.
 
@@ -69,6 +70,7 @@ def fit(
         constant_lr: learning rate to hold instead of the schedule (fine-tuning).
         snapshot_step: step before which the state dict is copied for the caller (the rewind point).
         keeper: checkpoints and the wish to stop; None for neither.
+        task: the loss to train by and the metric the history holds.
 
     Raises:
         DivergedError: a loss or a weight is not finite; step and layer are named.
@@ -85,10 +87,10 @@ def fit(
     if mask is not None:
         mask.apply_(model)
     rate = _learning_rate(spec, total, batches.per_epoch, constant_lr)
-    train_step = _train_step(model, optimizer, batches, spec, rate, mask, seed)
+    train_step = _train_step(model, optimizer, batches, spec, task, rate, mask, seed)
 
     def measure() -> None:
-        _measure(state, model, validation)
+        _measure(state, model, validation, task)
 
     state = State(start_step, history=History(validation_images=len(validation.labels)))
     state.resume_(keeper, model, optimizer)
@@ -125,6 +127,7 @@ def _train_step(
     optimizer: torch.optim.Optimizer,
     batches: Batches,
     spec: TrainSpec,
+    task: Task,
     rate: Callable[[int], float],
     mask: Mask | None,
     seed: int,
@@ -134,6 +137,7 @@ def _train_step(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     zero_removed_gradients = _zero_removed_gradients(model, mask)
     draws = any(isinstance(module, _DROPOUTS) and module.p > 0 for module in model.modules())
+    smoothing = spec.label_smoothing
     dtype = autocast_dtype(spec.precision, device, model)
     precision = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -145,7 +149,7 @@ def _train_step(
         if draws:
             torch.manual_seed(derive_seed(seed, "dropout", step))
         with precision:
-            loss = functional.cross_entropy(model(images), labels, label_smoothing=spec.label_smoothing)
+            loss = task.loss(model(images), labels, label_smoothing=smoothing)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         zero_removed_gradients()
@@ -180,16 +184,16 @@ def _learning_rate(spec: TrainSpec, total: int, per_epoch: int, constant_lr: flo
     return lambda step: spec.optimizer.lr * lr_factor(spec.schedule, step, total=total, per_epoch=per_epoch)
 
 
-def _measure(state: State, model: nn.Module, validation: Split) -> None:
+def _measure(state: State, model: nn.Module, validation: Split, task: Task) -> None:
     """Append one row to the history and begin to average the training loss anew."""
     check_weights(model, state.step)
-    score = evaluate(model, validation)
+    score = evaluate(model, validation, task=task)
     check_validation_loss(score.loss, model, validation.images, state.step)
     history = state.history
     history.step.append(state.step)
     history.train_loss.append(state.loss_sum / max(state.loss_count, 1))
     history.validation_loss.append(score.loss)
-    history.validation_accuracy.append(score.accuracy)
+    history.validation_accuracy.append(score.value)
     state.loss_sum, state.loss_count = 0.0, 0
 
 
