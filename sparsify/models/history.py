@@ -12,7 +12,7 @@ numbers where whole numbers were before: reading a history runs no code.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -94,11 +94,11 @@ def _resize(module: nn.Module, entry: Mapping[str, Any]) -> None:
         )
 
 
-def _is_count(value: object) -> bool:
+def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _are_indices(removed: object, size: int) -> bool:
+def _are_indices(removed: object, size: int) -> TypeGuard[list[int]]:
     return (
         isinstance(removed, list)
         and all(_is_count(index) and index < size for index in removed)

@@ -1,0 +1,75 @@
+"""`Group`: what must go together for a channel to go, as slices of named tensors.
+
+A *unit* is the least that can be removed: one channel, one attention head, one group of a grouped convolution. Removing
+unit u of a group takes, of every tensor in its `cuts`, the slices `places[u]` along an axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Places = tuple[tuple[int, ...], ...]
+Side = Literal["out", "in", "through"]
+Selection = Mapping[str, Sequence[int]]
+"""Root of a group -> the units of it that go."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where each unit of a group lies along one axis of one tensor."""
+
+    tensor: str
+    """Name in the state dict."""
+    axis: int
+    places: Places
+    """For each unit its indices along the axis."""
+    side: Side
+    """`out`: the tensor writes the channel; `in`: it reads it; `through`: it passes it on, as a norm does."""
+
+
+@dataclass(frozen=True)
+class Resize:
+    """A count a module keeps of itself, which falls with the units that go."""
+
+    module: str
+    attribute: str
+    per_unit: tuple[int, ...]
+    """By how much it falls when unit u goes."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors that share channels. `root` is the layer that names the group."""
+
+    root: str
+    kind: Literal["channels", "heads", "convolution groups"]
+    cuts: tuple[Cut, ...]
+    resizes: tuple[Resize, ...]
+    units: int
+    unit_size: int = 1
+    """Channels of the root in one unit."""
+    obstacle: str = ""
+    """Why this group is left alone, with the module named; empty where it may be cut."""
+
+    @property
+    def width(self) -> int:
+        """Channels of the root."""
+        return self.units * self.unit_size
+
+    @property
+    def writers(self) -> tuple[str, ...]:
+        """Modules whose outputs are cut, the root first."""
+        names = [cut.tensor.rpartition(".")[0] for cut in self.cuts if cut.side == "out"]
+        return tuple(dict.fromkeys([self.root, *names]))
+
+
+def removed_slices(groups: Iterable[Group], selection: Selection) -> dict[tuple[str, int], tuple[int, ...]]:
+    """(tensor, axis) -> ascending indices that go, for the selected units of all groups together."""
+    gone: dict[tuple[str, int], set[int]] = {}
+    for group in groups:
+        for cut in group.cuts:
+            for unit in selection.get(group.root, ()):
+                gone.setdefault((cut.tensor, cut.axis), set()).update(cut.places[unit])
+    return {where: tuple(sorted(indices)) for where, indices in gone.items() if indices}

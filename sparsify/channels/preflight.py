@@ -1,0 +1,204 @@
+"""What of a network can be pruned by channels, said before anything is touched: every layer, and why not where not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.channels.group import Group
+from sparsify.channels.trace import trace_groups
+from sparsify.channels.verify import Verifier
+from sparsify.errors import UsageError
+
+Status = Literal["prunable", "coupled", "skipped"]
+TRACED = 2  # examples: enough for a batch, and cheap
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer with weights."""
+
+    module: str
+    kind: str
+    """Its class."""
+    width: int
+    """Its output channels."""
+    status: Status
+    reason: str
+    """What it is coupled with, or why it is skipped; empty where it is prunable by itself."""
+
+    def __str__(self) -> str:
+        said = f"coupled with {self.reason}" if self.status == "coupled" else self.status
+        return f"{self.module}: {said}" + (f" ({self.reason})" if self.status == "skipped" else "")
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Every layer of a network that holds weights, in module order, and the groups that may be cut."""
+
+    rows: tuple[Row, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Module -> why its channels stay."""
+        return {row.module: row.reason for row in self.rows if row.status == "skipped"}
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as plain values."""
+        return [asdict(row) for row in self.rows]
+
+
+def preflight(module: nn.Module, example: Tensor, *, keep: Sequence[str] = ()) -> Preflight:
+    """Which layers can lose channels, which only together with others, and which are left alone and why.
+
+    Every group is tried on a copy with about half its units gone; a group after whose removal the network does not run,
+    or does not agree with its masked original, is skipped with that reason.
+
+    Args:
+        module: Maps one tensor to one tensor; it is not changed.
+        example: Inputs (N, ...), two or more, that it takes.
+        keep: Globs over names of modules or weights whose outputs are left whole. The layers that give the network's
+            output are kept in any case.
+
+    Raises:
+        Untraceable: The model cannot be followed; the message names the module. Fall back to a mask.
+        UsageError: A glob of `keep` matches no layer.
+    """
+    refuse_reparametrised(module)
+    check_globs("keep", keep, module)
+    groups = [_kept(group, keep) for group in trace_groups(module, example[:TRACED])]
+    groups = _verified(groups, module, example[:TRACED])
+    return Preflight(tuple(_rows(module, groups)), tuple(group for group in groups if not group.obstacle))
+
+
+def matches(module: str, glob: str) -> bool:
+    """Whether a glob means a module: by its own name, that of its weight, or that of a module around it."""
+    return fnmatchcase(module, glob) or fnmatchcase(f"{module}.weight", glob)
+
+
+def check_globs(what: str, globs: Sequence[str], module: nn.Module) -> None:
+    """Refuse a glob that matches no layer.
+
+    Raises:
+        UsageError: Naming the glob and what there is.
+    """
+    names = [name for name, layer in module.named_modules() if is_layer(layer)]
+    for glob in globs:
+        if not any(matches(name, glob) for name in names):
+            raise UsageError(f"{what}: {glob!r} matches no layer; there are {', '.join(names)}")
+
+
+def is_layer(layer: nn.Module) -> bool:
+    """Whether preflight has a row for it: what holds weights that could be cut."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)  # pyright: ignore[reportPrivateUsage]
+    return isinstance(layer, kinds) or type(layer).__name__ == "Conv1D"
+
+
+def refuse_reparametrised(module: nn.Module) -> None:
+    """Refuse weights that hooks compute anew: a cut would be undone at the next forward pass.
+
+    Raises:
+        UsageError: Naming the module.
+    """
+    for name, layer in module.named_modules():
+        if hasattr(layer, "parametrizations"):
+            raise UsageError(
+                f"{name}: expected plain weights, got a parametrised {type(layer).__name__}; call "
+                "torch.nn.utils.parametrize.remove_parametrizations(layer, name) first"
+            )
+        parameters = dict(layer.named_parameters(recurse=False))
+        if "weight" not in parameters and {"weight_orig", "weight_g"} & set(parameters):
+            raise UsageError(
+                f"{name}: expected plain weights, got leftover hooks of torch.nn.utils.prune or weight_norm; call "
+                "prune.remove(layer, 'weight') or remove_weight_norm(layer) first"
+            )
+
+
+def _kept(group: Group, keep: Sequence[str]) -> Group:
+    if group.obstacle:
+        return group
+    for name in group.writers:
+        if glob := next((glob for glob in keep if matches(name, glob)), None):
+            return replace(group, obstacle=f"kept, because {name} matches {glob!r}")
+    return group
+
+
+def _verified(groups: Sequence[Group], module: nn.Module, example: Tensor) -> list[Group]:
+    """The groups, with an obstacle for each whose removal was tried and is wrong."""
+    single = "it has a single unit, and no layer can have none"
+    groups = [replace(g, obstacle=single) if g.units == 1 and not g.obstacle else g for g in groups]
+    candidates = [group for group in groups if not group.obstacle]
+    if not candidates:
+        return groups
+    verifier = Verifier(module, example, jitter=True)
+    faults: dict[str, str] = {}
+    _extend(verifier, [], candidates, faults)
+    return [replace(g, obstacle=faults[g.root]) if g.root in faults else g for g in groups]
+
+
+def _extend(verifier: Verifier, good: list[Group], candidates: list[Group], faults: dict[str, str]) -> list[Group]:
+    """`good` and those of `candidates` that can be cut together with it; halves on failure, so all right costs one."""
+    together = [*good, *candidates]
+    fault = verifier.fault(together, {group.root: half(group) for group in together})
+    if not fault:
+        return together
+    if len(candidates) == 1:
+        faults[candidates[0].root] = fault
+        return good
+    middle = len(candidates) // 2
+    good = _extend(verifier, good, candidates[:middle], faults)
+    return _extend(verifier, good, candidates[middle:], faults)
+
+
+def half(group: Group) -> tuple[int, ...]:
+    """About half of a group's units, in no pattern that a wrong index mapping could share."""
+    generator = torch.Generator().manual_seed(group.units)
+    order: list[int] = torch.randperm(group.units, generator=generator).tolist()
+    return tuple(sorted(order[: group.units // 2]))
+
+
+def _rows(module: nn.Module, groups: Sequence[Group]) -> list[Row]:
+    by_writer: dict[str, Group] = {}
+    for group in groups:
+        for name in group.writers:
+            if name not in by_writer or by_writer[name].obstacle:
+                by_writer[name] = group
+    through = {cut.tensor.rpartition(".")[0]: group for group in groups for cut in group.cuts if cut.side == "through"}
+    return [
+        _row(name, layer, by_writer.get(name) or through.get(name))
+        for name, layer in module.named_modules()
+        if is_layer(layer)
+    ]
+
+
+def _row(name: str, layer: nn.Module, group: Group | None) -> Row:
+    kind, width = type(layer).__name__, width_of(layer)
+    if group is None:
+        return Row(name, kind, width, "skipped", _unseen(layer))
+    if group.obstacle:
+        return Row(name, kind, width, "skipped", group.obstacle)
+    if group.root == name:
+        return Row(name, kind, width, "prunable", "")
+    return Row(name, kind, width, "coupled", group.root)
+
+
+def _unseen(layer: nn.Module) -> str:
+    if isinstance(layer, nn.RNNBase):
+        return f"a recurrent layer ({type(layer).__name__}): its gates and its state share channels"
+    if isinstance(layer, nn.MultiheadAttention):
+        return "nn.MultiheadAttention ties its width to its heads: heads cannot be removed from it"
+    return "the trace did not meet it: it does not run, runs without gradients, or its weight is used by other code"
+
+
+def width_of(layer: nn.Module) -> int:
+    """Output channels of a layer with weights."""
+    for attribute in ("out_features", "out_channels", "embed_dim", "hidden_size", "nf"):
+        if isinstance(count := getattr(layer, attribute, None), int):
+            return count
+    return 0

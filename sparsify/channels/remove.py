@@ -1,0 +1,235 @@
+"""Structured pruning: the least important channels are removed for good, to a target, and the result is checked.
+
+A copy is cut, run, compared in size with the plan and in output with the masked original on real inputs; on any failure
+the copy is dropped. The given module is never touched.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparsify.channels.cost import Cost
+from sparsify.channels.group import Group
+from sparsify.channels.importance import check_scores, importance, squares
+from sparsify.channels.macs import Macs, count_macs
+from sparsify.channels.plan import history_of
+from sparsify.channels.preflight import Preflight, check_globs, matches, preflight
+from sparsify.channels.select import Allocation, Ladder, ladder, select
+from sparsify.channels.untraceable import Untraceable
+from sparsify.channels.verify import Verifier
+from sparsify.errors import UsageError
+from sparsify.models.build import prunable
+from sparsify.models.history import History, replay
+
+VERIFIED = 16  # examples at most: agreement is of structure, and more inputs only cost time
+
+
+@dataclass(frozen=True)
+class Width:
+    """One group: its channels before and after."""
+
+    before: int
+    after: int
+    coupled: tuple[str, ...]
+    """Other layers whose outputs went with it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was asked for, what came, and what was left alone."""
+
+    asked: Mapping[str, float]
+    """`sparsity` or `macs`, as asked."""
+    sparsity: float
+    """Fraction of prunable weights removed."""
+    macs: float
+    """Fraction of the dense MACs that remains."""
+    macs_dense: int
+    macs_left: int
+    """MACs of one example, both counted by running the network."""
+    parameters_dense: int
+    parameters_left: int
+    widths: Mapping[str, Width]
+    """Root layer -> its channels, for every group that could be cut."""
+    skipped: Mapping[str, str]
+    """Layer -> why its channels stay."""
+    difference: float
+    """Largest difference to the masked original, as a part of its largest output."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A network with fewer channels, and how it came from the one it was made of."""
+
+    module: nn.Module
+    """A new module, in the modes and of the dtypes of the original."""
+    history: History
+    """JSON; `replay` on a freshly built original, then `load_state_dict`, gives the same network."""
+    report: Report
+
+
+def remove_channels(
+    module: nn.Module,
+    example: Tensor,
+    *,
+    sparsity: float | None = None,
+    macs: float | None = None,
+    scores: Mapping[str, Tensor] | None = None,
+    keep: Sequence[str] = (),
+    round_to: int = 1,
+    allocation: Allocation = "global",
+    overrides: Mapping[str, float] | None = None,
+) -> Removed:
+    """Remove the least important channels of `module`, as few as reach the target.
+
+    Args:
+        module: Maps one tensor to one tensor. It is not changed.
+        example: Real inputs (N, ...), two or more, on which masked and smaller network must agree.
+        sparsity: Fraction of prunable weights to remove, in (0, 1); half of all channels is about 0.75.
+        macs: Fraction of the dense MACs to leave, in (0, 1). One of `sparsity` and `macs` is given.
+        scores: Weight name -> score of each weight, higher = keep; default w^2. See `importance`.
+        keep: Globs over modules or weights whose outputs stay whole; the network's output layers always do.
+        round_to: Channels left are a multiple of this, or all; a layer with fewer stays whole, which is reported.
+        allocation: `global`: units of all layers compete; `uniform`: every layer loses the same fraction.
+        overrides: Glob over modules or weights -> fraction of that layer's output channels to remove, outside the
+            competition; 0 leaves them whole, the longest match wins. Coupled layers follow.
+
+    Raises:
+        Untraceable: The model cannot be followed; fall back to a mask.
+        UsageError: The target makes no sense or cannot be reached; the message says what can.
+    """
+    asked = _asked(sparsity, macs)
+    if round_to < 1:
+        raise UsageError(f"round_to: expected a whole number from 1, got {round_to}")
+    names = prunable(module)
+    scores = squares(module, names) if scores is None else scores
+    overrides = overrides or {}
+    check_scores(module, scores, names)
+    check_overrides(module, overrides)
+    found = preflight(module, example, keep=keep)
+    dense = count_macs(module, example[:1])
+    cost = Cost(found.groups, {name: module.get_parameter(name).shape for name in names}, dense)
+    worth = {group.root: importance(group, scores) for group in found.groups}
+    ladders = {group.root: ladder(group, worth[group.root], round_to=round_to) for group in found.groups}
+    fixed = {
+        group.root: ladders[group.root].removed(math.floor(group.units * fraction + 0.5))
+        for group in found.groups
+        if (fraction := override(group, overrides)) is not None
+    }
+    free = [rungs for root, rungs in ladders.items() if root not in fixed]
+    chosen = select(free, worth, _reached(asked, cost), allocation=allocation, fixed=fixed)
+    if chosen is None:
+        raise UsageError(_unreachable(asked, cost, free, fixed, found))
+    return _cut(module, example, found, chosen, asked, dense, _skipped(found, ladders))
+
+
+def override(group: Group, overrides: Mapping[str, float]) -> float | None:
+    """The fraction of the longest glob that matches a layer whose outputs the group cuts; None without one."""
+    matching = [glob for glob in overrides if any(matches(name, glob) for name in group.writers)]
+    return overrides[max(matching, key=lambda glob: (len(glob), glob))] if matching else None
+
+
+def check_overrides(module: nn.Module, overrides: Mapping[str, float]) -> None:
+    """Refuse overrides that match nothing or are no fractions.
+
+    Raises:
+        UsageError: Naming the glob.
+    """
+    check_globs("overrides", tuple(overrides), module)
+    for glob, fraction in overrides.items():
+        if not 0 <= fraction < 1:
+            raise UsageError(f"overrides: {glob!r}: expected a fraction from 0, below 1, got {fraction}")
+
+
+def _asked(sparsity: float | None, macs: float | None) -> dict[str, float]:
+    given = {name: value for name, value in (("sparsity", sparsity), ("macs", macs)) if value is not None}
+    if len(given) != 1:
+        raise UsageError(f"expected one target, sparsity or macs, got {' and '.join(given) or 'none'}")
+    for name, value in given.items():
+        if not 0 < value < 1:
+            raise UsageError(f"{name}: expected a fraction above 0 and below 1, got {value}")
+    return given
+
+
+def _reached(asked: Mapping[str, float], cost: Cost) -> Callable[[Mapping[str, Sequence[int]]], bool]:
+    """Whether a removal meets the wish, with a grace of 1e-12 for sums in floating point."""
+    if "sparsity" in asked:
+        return lambda removed: cost.sparsity(removed) >= asked["sparsity"] - 1e-12
+    return lambda removed: cost.macs(removed) <= asked["macs"] + 1e-12
+
+
+def _unreachable(
+    asked: Mapping[str, float],
+    cost: Cost,
+    free: Sequence[Ladder],
+    fixed: Mapping[str, tuple[int, ...]],
+    found: Preflight,
+) -> str:
+    most = dict(fixed) | {rungs.root: rungs.removed(len(rungs.order)) for rungs in free}
+    name, wish = next(iter(asked.items()))
+    bound = cost.sparsity(most) if name == "sparsity" else cost.macs(most)
+    why = "; ".join(f"{layer}: {reason}" for layer, reason in list(found.skipped.items())[:4])
+    word = "at most" if name == "sparsity" else "at least"
+    return (
+        f"{name}: asked for {wish:g}, but with at least one unit left in each layer it can be {word} {bound:.4g}; ask "
+        f"for less, or prune with a mask. Layers left alone: {why or 'none'}"
+    )
+
+
+def _skipped(found: Preflight, ladders: Mapping[str, Ladder]) -> dict[str, str]:
+    """What preflight skipped, and layers too narrow for the rounding."""
+    narrow = {
+        root: f"its {len(rungs.order)} units are too few to leave a multiple of what was asked to round to"
+        for root, rungs in ladders.items()
+        if len(rungs.allowed) == 1
+    }
+    return found.skipped | narrow
+
+
+def _cut(
+    module: nn.Module,
+    example: Tensor,
+    found: Preflight,
+    chosen: Mapping[str, tuple[int, ...]],
+    asked: Mapping[str, float],
+    dense: Macs,
+    skipped: Mapping[str, str],
+) -> Removed:
+    verifier = Verifier(module, example[:VERIFIED], jitter=False)
+    if fault := verifier.fault(found.groups, chosen):
+        raise Untraceable(type(module).__name__, f"a removal that is not what a mask would do: {fault}")
+    history = history_of(module, found.groups, chosen)
+    smaller = replay(copy.deepcopy(module), history)
+    left = count_macs(smaller, example[:1])
+    names = prunable(module)
+    weights, weights_left = (sum(m.get_parameter(name).numel() for name in names) for m in (module, smaller))
+    report = Report(
+        asked=asked,
+        sparsity=1 - weights_left / weights,
+        macs=left.total / dense.total,
+        macs_dense=dense.total,
+        macs_left=left.total,
+        parameters_dense=_parameters(module),
+        parameters_left=_parameters(smaller),
+        widths={
+            group.root: Width(group.width, group.width - group.unit_size * len(chosen[group.root]), group.writers[1:])
+            for group in found.groups
+        },
+        skipped=skipped,
+        difference=verifier.difference,
+    )
+    return Removed(smaller, history, report)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,94 @@
+"""The groups of a model: what torch-pruning's graph couples, as slices of named tensors, or why it is left alone."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from sparsify.channels.dependency import Dependencies, Member
+from sparsify.channels.group import Cut, Group, Places, Resize
+from sparsify.channels.layer_cuts import layer_cuts
+
+
+def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
+    """Every group of `model`, which is not changed, in module order.
+
+    Args:
+        model: Any module that maps one tensor to one tensor.
+        example: A batch (N, ...) that it takes; two examples are enough.
+
+    Raises:
+        Untraceable: The model cannot be followed; the message names the module.
+    """
+    graph = Dependencies(copy.deepcopy(model), example)
+    layers = dict(model.named_modules())
+    order = {name: i for i, name in enumerate(layers)}
+    groups = [_untied(_group(members, layers), model) for members in graph.coupled()]
+    return sorted(_disjoint(groups), key=lambda group: order[group.root])
+
+
+def _group(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Group:
+    first = members[0].name
+    width = len(members[0].places)
+    cuts: list[Cut] = []
+    resizes: list[Resize] = []
+    obstacles: list[str] = []
+    for member in members:
+        places: Places = tuple(member.places.get(channel, ()) for channel in range(width))
+        if member.kind == "output":
+            obstacles.append(f"{first} gives the network's output")
+        elif member.kind == "parameter":
+            cuts.append(Cut(member.name, member.axis, places, "through"))
+        elif member.kind == "module":
+            layer = layers[member.name]
+            share = layer_cuts(member.name, layer, places, writes=member.writes)
+            if share is None:
+                obstacles.append(f"{member.name} ({type(layer).__name__}) cannot be cut")
+                continue
+            cuts += share.cuts
+            resizes += share.resizes
+    root = next((cut.tensor.rpartition(".")[0] for cut in cuts if cut.side == "out"), first)
+    obstacle = "; ".join(dict.fromkeys(obstacles))
+    return Group(root, "channels", tuple(cuts), tuple(resizes), width, obstacle=obstacle)
+
+
+def _untied(group: Group, model: nn.Module) -> Group:
+    """One cut for a tensor with several names; an obstacle where its names would be cut differently."""
+    cuts: dict[tuple[str, int], Cut] = {}
+    aliases = tied_names(model)
+    obstacles = [group.obstacle] if group.obstacle else []
+    for cut in group.cuts:
+        names = aliases.get(cut.tensor, (cut.tensor,))
+        same = {other.tensor for other in group.cuts if (other.axis, other.places) == (cut.axis, cut.places)}
+        if parted := [name for name in names if name not in same]:
+            obstacles.append(f"{cut.tensor} is tied to {parted[0]}, which would be cut differently")
+        cuts.setdefault((names[0], cut.axis), replace(cut, tensor=names[0]))
+    return replace(group, cuts=tuple(cuts.values()), obstacle="; ".join(dict.fromkeys(obstacles)))
+
+
+def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Parameter name -> all names of the same tensor, for those that have several."""
+    names: defaultdict[int, list[str]] = defaultdict(list)
+    for path, module in model.named_modules():
+        for local, parameter in module._parameters.items():  # pyright: ignore[reportPrivateUsage]
+            if parameter is not None:
+                names[id(parameter)].append(f"{path}.{local}" if path else local)
+    return {name: tuple(same) for same in names.values() if len(same) > 1 for name in same}
+
+
+def _disjoint(groups: Iterable[Group]) -> list[Group]:
+    """Groups none of which claims a slice that an earlier one has; a claimed slice means the trace went wrong."""
+    owner: dict[tuple[str, int, int], str] = {}
+    result: list[Group] = []
+    for group in groups:
+        slices = [(cut.tensor, cut.axis, index) for cut in group.cuts for unit in cut.places for index in unit]
+        taken = next((where for where in slices if where in owner), None)
+        if taken and not group.obstacle:
+            group = replace(group, obstacle=f"{taken[0]} is also claimed by the channels of {owner[taken]}")
+        owner.update(dict.fromkeys(slices, group.root))
+        result.append(group)
+    return result
