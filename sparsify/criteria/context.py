@@ -46,6 +46,12 @@ class Context:
         return {name: parameters[name] for name in self.names}
 
     @property
+    def own_names(self) -> dict[str, str]:
+        """Name to score -> the name under which the network lists the parameter; they differ where weights are tied."""
+        listed = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return {name: listed[id(parameter)] for name, parameter in self.parameters.items()}
+
+    @property
     def weights(self) -> dict[str, Tensor]:
         """The weights to score as detached CPU tensors, by name; not copies where they are on the CPU already."""
         return {name: parameter.detach().cpu() for name, parameter in self.parameters.items()}

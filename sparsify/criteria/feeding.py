@@ -1,0 +1,102 @@
+"""What layers are fed: run a network on inputs and show each layer's input as it comes by."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sparsify.criteria.layers import Layer
+from sparsify.criteria.untouched import untouched
+from sparsify.errors import UsageError
+
+# (layer, its input as its forward takes it); called once for each time the layer runs
+See = Callable[[Layer, Tensor], None]
+
+
+def feed(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    inputs: Iterable[Tensor],
+    see: See,
+    *,
+    replaced: Mapping[str, Tensor] | None = None,
+    criterion: str,
+) -> None:
+    """Run `model` in eval mode on each of `inputs`; `see` gets every input of every one of `layers`.
+
+    Args:
+        model: the network, which is left as it was.
+        layers: the layers to watch.
+        inputs: batches of inputs (N, ...).
+        see: called without gradients, while the network runs.
+        replaced: tensors by parameter name to take the place of the network's.
+        criterion: who asks, for messages.
+
+    Raises:
+        UsageError: a layer never ran.
+    """
+    seen: set[str] = set()
+
+    def note(layer: Layer, fed: Tensor) -> None:
+        seen.add(layer.name)
+        see(layer, fed.detach())
+
+    with torch.no_grad(), untouched(model) as call, _watched(model, layers, note):
+        for each in inputs:
+            call(replaced or {}, each)
+    if silent := [layer.name for layer in layers if layer.name not in seen]:
+        raise UsageError(
+            f"{criterion}: expected every layer to run on the calibration inputs, got none for {', '.join(silent)}: "
+            f'unused, or its weight is read without calling it; leave it dense ("{silent[0]}": 0) or take a criterion '
+            "that reads weights alone"
+        )
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module, layers: Sequence[Layer], see: See) -> Generator[None]:
+    """Hooks on `layers`, removed at the end."""
+    attention = {id(module.out_proj): module for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
+    with contextlib.ExitStack() as hooks:
+        for layer in layers:
+            parent = attention.get(id(layer.module))
+            if parent is None:
+                hook = layer.module.register_forward_pre_hook(_before(layer, see), with_kwargs=True)
+            else:
+                hook = parent.register_forward_hook(_projected(layer, see), with_kwargs=True)
+            hooks.callback(hook.remove)
+        yield
+
+
+def _before(layer: Layer, see: See) -> Callable[..., None]:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        see(layer, args[0] if args else next(iter(kwargs.values())))
+
+    return hook
+
+
+def _projected(layer: Layer, see: See) -> Callable[..., None]:
+    """Hook for the `out_proj` of `nn.MultiheadAttention`, whose weight is read without the layer being called.
+
+    The attention is run again with the identity as its output projection: what comes out is what `out_proj` is fed.
+    """
+    running = False
+
+    def hook(attention: nn.MultiheadAttention, args: tuple[Any, ...], kwargs: dict[str, Any], _: object) -> None:
+        nonlocal running
+        if running:
+            return
+        own = {f"out_proj.{name}": tensor for name, tensor in attention.out_proj.named_parameters()}
+        identity = {name: torch.eye(len(each)).to(each) if each.dim() == 2 else 0 * each for name, each in own.items()}
+        running = True
+        try:
+            output = functional_call(attention, identity, args, kwargs)
+        finally:
+            running = False
+        see(layer, output[0])
+
+    return hook
