@@ -29,13 +29,18 @@ def shapes_for(
         UsageError: The files differ in inputs, or a shape is missing or does not fit; names the input and the flag.
     """
     first, inputs = paths[0], inputs_of(paths[0])
-    if unknown := [name for name in given if name not in {source.name for source in inputs}]:
-        names = ", ".join(source.name for source in inputs)
-        raise UsageError(f"--shape {unknown[0]}=...: expected an input of {first} ({names}), got {unknown[0]!r}")
-    shapes = {source.name: _shape(first, source, batch, given.get(source.name)) for source in inputs}
+    shapes = shapes_of(first, inputs, batch, given)
     for other in paths[1:]:
         _require_same(first, inputs, other, inputs_of(other), shapes)
     return inputs, shapes
+
+
+def shapes_of(path: Path, inputs: Sequence[Input], batch: int | None, given: Mapping[str, Shape]) -> dict[str, Shape]:
+    """As `shapes_for`, for one file whose inputs are known."""
+    if unknown := [name for name in given if name not in {source.name for source in inputs}]:
+        names = ", ".join(source.name for source in inputs)
+        raise UsageError(f"--shape {unknown[0]}=...: expected an input of {path} ({names}), got {unknown[0]!r}")
+    return {source.name: _shape(path, source, batch, given.get(source.name)) for source in inputs}
 
 
 def make_feed(inputs: Sequence[Input], shapes: Mapping[str, Shape], seed: int) -> dict[str, NDArray[Any]]:

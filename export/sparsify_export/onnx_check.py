@@ -69,7 +69,11 @@ def inputs_of(path: Path) -> tuple[Input, ...]:
         CorruptError: It is not a valid ONNX file.
         UsageError: An input is no tensor, or of an element type that NumPy lacks.
     """
-    graph = load_graph(path).graph
+    return inputs_in(path, load_graph(path).graph)
+
+
+def inputs_in(path: Path, graph: onnx.GraphProto) -> tuple[Input, ...]:
+    """As `inputs_of`, for the graph of `path` that was read already."""
     stored = {tensor.name for tensor in graph.initializer}
     return tuple(_input(path, value) for value in graph.input if value.name not in stored)
 

@@ -63,14 +63,17 @@ def _installed(distribution: str) -> bool:
 
 
 class OnnxRuntime:
-    """One session of ONNX Runtime over one ONNX file (or its bytes).
+    """One session of ONNX Runtime over one ONNX file (or its bytes, whose weights may lie in files in `weights_folder`).
 
     `threads` is the intra-op pool; inter-op is 1 and idle threads sleep instead of spinning, so that two sessions timed
     in one process do not take each other's cores.
     """
 
-    def __init__(self, model: Path | bytes, provider: Provider = "CPU", threads: int = 1) -> None:
+    def __init__(
+        self, model: Path | bytes, provider: Provider = "CPU", threads: int = 1, weights_folder: Path | None = None
+    ) -> None:
         self._model = model
+        self._weights_folder = weights_folder
         self._provider: Provider = provider
         self._threads = threads
         self._session: Any = None
@@ -94,6 +97,10 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._provider != "CPU":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        if self._weights_folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(self._weights_folder)
+            )
         source = self._model if isinstance(self._model, bytes) else str(self._model)
         try:
             session = runtime.InferenceSession(source, options, providers=[wanted])
