@@ -15,11 +15,13 @@ LAYOUT = 1
 
 NPZ = "npz"
 IMAGE_FOLDER = "image-folder"
+TOKENS = "tokens"
+HF_DATASET = "hf-dataset"
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetEntry:
-    """One source of images.
+    """One source of data.
 
     Attributes:
         name: What a recipe writes; for the user's own data, what stands before the colon.
@@ -59,7 +61,7 @@ _ENTRIES = (
     ),
     DatasetEntry(
         NPZ,
-        "Your own arrays: npz:PATH with x and y, or x_train, y_train, x_test, y_test",
+        "Your own arrays: npz:PATH with x and y, or x_train, y_train, x_test, y_test; without y for data not labelled",
         "a NumPy .npz archive without Python objects",
         takes_path=True,
     ),
@@ -67,6 +69,18 @@ _ENTRIES = (
         IMAGE_FOLDER,
         "Your own pictures: image-folder:PATH with a folder a class, in train/, val/ and test/ or not",
         "any format Pillow reads, 8 bits a channel",
+        takes_path=True,
+    ),
+    DatasetEntry(
+        TOKENS,
+        "Your own texts as tokens: tokens:PATH.npz with ids, mask and, if there are any, labels; also ids_train, ...",
+        "a NumPy .npz archive without Python objects",
+        takes_path=True,
+    ),
+    DatasetEntry(
+        HF_DATASET,
+        "Your own Hugging Face dataset: hf-dataset:PATH, what save_to_disk wrote; images, token ids, or text",
+        "Apache Arrow files; read without running code or asking the network; needs the extra hf",
         takes_path=True,
     ),
 )
@@ -87,7 +101,8 @@ def parse_source(text: str) -> tuple[str, Path | None]:
         near = difflib.get_close_matches(name.lower(), DATASETS, n=2, cutoff=0.5)
         mend = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(DATASETS)}"
         raise ValueError(
-            f"expected a dataset's name (`sparsify ls datasets`), npz:PATH or image-folder:PATH, got {text!r}; {mend}"
+            f"expected a dataset's name (`sparsify ls datasets`), npz:PATH, image-folder:PATH, tokens:PATH or "
+            f"hf-dataset:PATH, got {text!r}; {mend}"
         )
     if entry.takes_path and not path.strip():
         raise ValueError(f"expected {name}:PATH, got {text!r}; name the file or folder after the colon")
@@ -107,20 +122,28 @@ def fingerprint(spec: DataSpec) -> str:
         UsageError: The folder is not laid out as classes.
     """
     name, path = parse_source(spec.source)
-    return digest(
-        {
-            "layout": LAYOUT,
-            "kind": name,
-            "content": DATASETS[name].content if path is None else _content(name, path),
-            "split": spec.model_dump(mode="json", exclude={"source"}),
-        }
-    )
+    content = DATASETS[name].content if path is None else _content(name, path)
+    split = spec.model_dump(mode="json", exclude={"source", "tokenizer", "max_tokens"})
+    text = {} if spec.tokenizer is None else {"tokenizer": file_sha256(tokenizer_file(spec.tokenizer))}
+    cut = {} if spec.max_tokens is None else {"max_tokens": spec.max_tokens}
+    return digest({"layout": LAYOUT, "kind": name, "content": content, "split": split} | text | cut)
+
+
+def tokenizer_file(tokenizer: str) -> Path:
+    """The `tokenizer.json` that `data.tokenizer` names, itself or by its folder. Opens no file."""
+    path = Path(tokenizer).expanduser()
+    return path if path.suffix == ".json" else path / "tokenizer.json"
 
 
 def _content(name: str, path: Path) -> str:
-    if name == NPZ:
+    if name in (NPZ, TOKENS):
         return file_sha256(path)
-    from sparsify.data.folder import list_folder
+    if name == HF_DATASET:
+        from sparsify.data.hf_files import dataset_files
 
-    listing = list_folder(path)
-    return digest([[file.relative_to(path).as_posix(), file_sha256(file)] for file in listing.files()])
+        files = dataset_files(path)
+    else:
+        from sparsify.data.folder import list_folder
+
+        files = list_folder(path).files()
+    return digest([[file.relative_to(path).as_posix(), file_sha256(file)] for file in files])

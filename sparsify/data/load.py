@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsify.data.catalogue import IMAGE_FOLDER, NPZ, parse_source
+from sparsify.data.catalogue import HF_DATASET, IMAGE_FOLDER, NPZ, TOKENS, parse_source
 from sparsify.data.scaling import Scaling, fit_scaling
 from sparsify.data.source import Part, Source, check_source_parts
 from sparsify.data.split import draw_split
 from sparsify.errors import UsageError
 from sparsify.recipe.spec import DataSpec
+
+MAX_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,15 +25,17 @@ class Split:
     """One part of the data.
 
     Attributes:
-        images: (N, C, H, W), float32, contiguous, on the CPU.
-        labels: (N,), int64, from 0 to classes - 1.
+        images: What a network takes, contiguous, on the CPU: images (N, C, H, W) or rows (N, D), float32; or texts
+            (N, 2, T), int64: the tokens' ids and the attention mask.
+        labels: Classes (N,), int64, from 0 to classes - 1; classes of each position (N, ...), int64, -100 where a
+            position has none; values (N,) or (N, K), float32; (N, 0) where there are no labels.
     """
 
     images: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,38 +46,46 @@ class Data:
         train: What networks learn from, and the only part that scaling is fitted to.
         validation: What choices are made on.
         test: What is reported, once.
-        input_shape: Channels, height and width of one image.
-        classes: Number of classes.
+        input_shape: Shape of one example: channels, height and width of an image, (2, T) of a text.
+        classes: Number of classes; of values an example where those are regressed on; 0 without labels.
         class_names: A name for each class; empty where the source has none.
+        labelled: Whether the source brought labels.
     """
 
     train: Split
     validation: Split
     test: Split
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int
     class_names: tuple[str, ...] = ()
+    labelled: bool = True
 
 
-def load(spec: DataSpec) -> Data:
+def load(spec: DataSpec, *, trained: bool = False) -> Data:
     """Read, split and scale the data. Equal specs of equal content give equal tensors; no random state is touched.
+
+    Args:
+        spec: The source, and how it is split and scaled.
+        trained: Whether it is for a network that is trained already: then texts, rows of numbers, labels of any kind
+            and unlabelled data are taken as well, and a class may have no example.
 
     Raises:
         UsageError: The source is not one, or its images cannot be split or scaled as asked.
         InputOutputError: The data is not here and cannot be had; the message says how to get it.
         CorruptError: A file is damaged or not what its digest says.
+        UnavailableError: The source is another library's, which is not installed.
     """
-    source = check_source_parts(_read(spec))
+    source = check_source_parts(_read(spec), trained=trained)
     train, validation, test = _parts(source, spec)
-    scaling = fit_scaling(source.name, train.pixels, white=source.white, how=spec.normalize)
-    channels, height, width = train.pixels.shape[1:]
+    scaling = _scaling(source, train, spec)
     return Data(
         train=_split(train, scaling),
         validation=_split(validation, scaling),
         test=_split(test, scaling),
-        input_shape=(channels, height, width),
+        input_shape=train.inputs.shape[1:],
         classes=source.classes,
         class_names=source.class_names,
+        labelled=source.kind != "none",
     )
 
 
@@ -82,20 +95,38 @@ def _read(spec: DataSpec) -> Source:
         name, path = parse_source(spec.source)
     except ValueError as error:
         raise UsageError(f"data.source: {error}") from None
-    if spec.image_size is not None and name != IMAGE_FOLDER:
+    if spec.image_size is not None and name not in (IMAGE_FOLDER, HF_DATASET):
         raise UsageError(f"data.image_size is for image-folder, and {name} keeps its size; remove data.image_size")
-    if path is None:
-        if name == "digits":
-            from sparsify.data.digits import read_digits
+    if spec.tokenizer is not None and name != HF_DATASET:
+        raise UsageError(f"data.tokenizer is for the text of an hf-dataset, and {name} has none; remove data.tokenizer")
+    return _named(name) if path is None else _of_path(name, path, spec)
 
-            return read_digits()
-        from sparsify.data.fashion_mnist import read_fashion_mnist
 
-        return read_fashion_mnist()
+def _named(name: str) -> Source:
+    if name == "digits":
+        from sparsify.data.digits import read_digits
+
+        return read_digits()
+    from sparsify.data.fashion_mnist import read_fashion_mnist
+
+    return read_fashion_mnist()
+
+
+def _of_path(name: str, path: Path, spec: DataSpec) -> Source:
     if name == NPZ:
         from sparsify.data.npz import read_npz
 
         return read_npz(path)
+    if name == TOKENS:
+        from sparsify.data.tokens import read_tokens
+
+        return read_tokens(path)
+    if name == HF_DATASET:
+        from sparsify.data.hf_dataset import read_hf_dataset
+
+        return read_hf_dataset(
+            path, image_size=spec.image_size, tokenizer=spec.tokenizer, max_tokens=spec.max_tokens or MAX_TOKENS
+        )
     from sparsify.data.image_folder import read_image_folder
 
     return read_image_folder(path, image_size=spec.image_size)
@@ -118,8 +149,16 @@ def _parts(source: Source, spec: DataSpec) -> tuple[Part, Part, Part]:
 
 
 def _take(part: Part, indices: NDArray[np.int64]) -> Part:
-    return Part(part.pixels[indices], part.labels[indices])
+    return Part(part.inputs[indices], part.labels[indices])
 
 
-def _split(part: Part, scaling: Scaling) -> Split:
-    return Split(torch.from_numpy(scaling.apply(part.pixels)), torch.from_numpy(part.labels.copy()))
+def _scaling(source: Source, train: Part, spec: DataSpec) -> Scaling | None:
+    """How pixels and numbers are scaled; token ids are names, and are not."""
+    if train.inputs.dtype == np.int64:
+        return None
+    return fit_scaling(source.name, train.inputs, white=source.white, how=spec.normalize)
+
+
+def _split(part: Part, scaling: Scaling | None) -> Split:
+    inputs = part.inputs.copy() if scaling is None else scaling.apply(part.inputs)
+    return Split(torch.from_numpy(inputs), torch.from_numpy(part.labels.copy()))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.data.labels import no_labels, to_labels
 from sparsify.data.npz_archive import NpzArchive, open_npz
 from sparsify.data.source import Part, Source
 from sparsify.errors import CorruptError, UsageError
@@ -21,10 +22,11 @@ CHANNELS = (1, 3, 4)
 
 
 def read_npz(path: Path) -> Source:
-    """The images and labels in `path`.
+    """The images and labels in `path`, or rows of numbers in the images' place.
 
     Images are uint8 (white is 255) or float (white is 1), shaped (N, H, W), (N, C, H, W) or (N, H, W, C) with 1, 3 or 4
-    channels; labels are integers shaped (N,) or (N, 1).
+    channels; rows of numbers are float, shaped (N, D). Labels are integers shaped (N,) or (N, 1), floats (N,) or (N, K)
+    to regress on, integers (N, H, W) for each pixel's class, or absent in every part.
 
     Raises:
         InputOutputError: The file is absent or cannot be read.
@@ -39,27 +41,47 @@ def read_npz(path: Path) -> Source:
                 f"are any), got {', '.join(archive.names) or 'none'}"
             )
         validation, test = _part(archive, VALIDATION), _part(archive, TEST)
-    types = sorted({part.pixels.dtype.name for part in (train, validation, test) if part is not None})
+    types = sorted({part.inputs.dtype.name for part in (train, validation, test) if part is not None})
     if len(types) > 1:
         raise UsageError(f"{path}: expected all images of one type, got {' and '.join(types)}")
     return Source(str(path), 255.0 if types == ["uint8"] else 1.0, train, validation, test)
 
 
 def _part(archive: NpzArchive, pairs: tuple[tuple[str, str], ...]) -> Part | None:
-    for images, labels in pairs:
-        if images in archive.names and labels in archive.names:
-            pixels = _pixels(archive.read(images), f"{archive.path}: {images}")
-            return Part(pixels, _labels(archive.read(labels), len(pixels), f"{archive.path}: {labels}"))
-    return None
+    """The part by the first pair of names that is there, else by the first images that are: those have no labels."""
+    here = [pair for pair in pairs if pair[0] in archive.names]
+    if not here:
+        return None
+    images, labels = next((pair for pair in here if pair[1] in archive.names), here[0])
+    inputs = _pixels(archive.read(images), f"{archive.path}: {images}")
+    if labels in archive.names:
+        found = archive.read(labels)
+        return Part(inputs, to_labels(found, len(inputs), f"{archive.path}: {labels}", positions=inputs.shape[2:]))
+    check_no_stranger(archive, labels, {name for pair in TRAIN + VALIDATION + TEST for name in pair})
+    return Part(inputs, no_labels(len(inputs)))
+
+
+def check_no_stranger(archive: NpzArchive, labels: str, known: set[str]) -> None:
+    """Refuse to take data for unlabelled where an array of another name may be the labels; UsageError names it."""
+    if strangers := [name for name in archive.names if name not in known]:
+        raise UsageError(
+            f"{archive.path}: expected labels in an array {labels}, got {', '.join(archive.names)}; rename "
+            f"{strangers[0]} to {labels}, or remove it if the data has no labels"
+        )
 
 
 def _pixels(array: NDArray[Any], name: str) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Images as (N, C, H, W), uint8 or float32."""
+    """Images as (N, C, H, W), uint8 or float32, or rows of numbers (N, D), float32."""
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise UsageError(f"{name}: expected uint8 or float images, got {array.dtype}; convert them")
-    if array.ndim not in (3, 4) or 0 in array.shape[1:]:
-        raise UsageError(f"{name}: expected images (N, H, W), (N, C, H, W) or (N, H, W, C), got shape {array.shape}")
-    images = np.moveaxis(array, channel_axis(array.shape, name), 1) if array.ndim == 4 else array[:, np.newaxis]
+    if array.ndim not in ((3, 4) if array.dtype == np.uint8 else (2, 3, 4)) or 0 in array.shape[1:]:
+        raise UsageError(
+            f"{name}: expected images (N, H, W), (N, C, H, W) or (N, H, W, C), or rows of floats (N, D), "
+            f"got shape {array.shape}"
+        )
+    images = array[:, np.newaxis] if array.ndim == 3 else array
+    if array.ndim == 4:
+        images = np.moveaxis(array, channel_axis(array.shape, name), 1)
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
@@ -86,15 +108,3 @@ def channel_axis(shape: tuple[int, ...], name: str) -> int:
             "pad the images or store them as (N, H, W)"
         )
     return min(found, key=lambda axis: shape[axis])
-
-
-def _labels(array: NDArray[Any], images: int, name: str) -> NDArray[np.int64]:
-    if array.dtype.kind not in "iu":
-        raise UsageError(f"{name}: expected integer labels, got {array.dtype}; convert them")
-    if array.shape not in ((images,), (images, 1)):
-        raise UsageError(
-            f"{name}: expected one label for each of {images} images, shape ({images},), got shape {array.shape}"
-        )
-    if array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise UsageError(f"{name}: expected labels 0 to classes - 1, got {array.max()}; renumber them")
-    return array.reshape(images).astype(np.int64)

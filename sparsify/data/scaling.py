@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from sparsify.errors import UsageError
 
+Normalize = Literal["unit", "standard", "imagenet", "none"]
+
+# Red, green and blue, of pixels in [0, 1]; torchvision's and timm's classification weights are trained with them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 CHUNK = 1024  # images at a time, so that temporary arrays stay small
 
 
@@ -21,7 +26,7 @@ class Scaling:
     factor: tuple[float, ...]
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """Scaled float32 images of uint8 or float32 images (N, C, H, W)."""
+        """Scaled float32 images of uint8 or float32 images (N, C, H, W), or of rows of numbers (N, D)."""
         scaled = np.empty(pixels.shape, np.float32)
         for channel, (centre, factor) in enumerate(zip(self.centre, self.factor, strict=True)):
             np.subtract(pixels[:, channel], np.float32(centre), out=scaled[:, channel], dtype=np.float32)
@@ -29,36 +34,56 @@ class Scaling:
         return scaled
 
 
-def fit_scaling(name: str, pixels: NDArray[Any], *, white: float, how: Literal["unit", "standard"]) -> Scaling:
+def fit_scaling(name: str, pixels: NDArray[Any], *, white: float, how: Normalize) -> Scaling:
     """What takes these training images to [0, 1] (`unit`), or to mean 0 and deviation 1 per channel (`standard`).
 
-    A channel that never varies is shifted to 0 and not stretched. The statistics of uint8 images are exact integers,
-    hence equal on every machine.
+    `imagenet` is `unit` and then ImageNet's own means and deviations, which networks trained on it expect; `none`
+    leaves values as they are. A channel that never varies is shifted to 0 and not stretched. The statistics of uint8
+    images are exact integers, hence equal on every machine.
 
     Args:
         name: What errors call the source.
-        pixels: The training images (N, C, H, W), uint8 or float32.
+        pixels: The training images (N, C, H, W), uint8 or float32, or rows of numbers (N, D), float32.
         white: Pixel value that stands for 1.0.
         how: The recipe's `data.normalize`.
 
     Raises:
-        UsageError: `unit` was asked of float images that are not in [0, 1].
+        UsageError: `unit` or `imagenet` was asked of float images that are not in [0, 1], or `imagenet` of images that
+            do not have three channels.
     """
     channels = pixels.shape[1]
-    if how == "unit":
-        if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > white):
-            raise UsageError(
-                f"{name}: data.normalize = unit expects float images in [0, {white:g}], got [{pixels.min():g}, "
-                f"{pixels.max():g}]; write normalize: standard, or give uint8"
-            )
-        return Scaling((0.0,) * channels, (1 / white,) * channels)
+    if how == "none":
+        return Scaling((0.0,) * channels, (1.0,) * channels)
+    if how != "standard":
+        _check_unit(name, pixels, white, how)
+        means, deviations = ((0.0,) * channels, (1.0,) * channels)
+        if how == "imagenet":
+            means, deviations = _imagenet(name, pixels.shape)
+        return Scaling(tuple(mean * white for mean in means), tuple(1 / (white * each) for each in deviations))
     moments = [_moments(pixels[:, channel]) for channel in range(channels)]
     factors = tuple(1 / deviation if deviation > 0 else 1 / white for _, deviation in moments)
     return Scaling(tuple(mean for mean, _ in moments), factors)
 
 
+def _check_unit(name: str, pixels: NDArray[Any], white: float, how: Normalize) -> None:
+    if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > white):
+        raise UsageError(
+            f"{name}: data.normalize = {how} expects float images in [0, {white:g}], got [{pixels.min():g}, "
+            f"{pixels.max():g}]; write normalize: standard, or give uint8"
+        )
+
+
+def _imagenet(name: str, shape: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if shape[1:2] != (3,) or len(shape) != 4:
+        raise UsageError(
+            f"{name}: data.normalize = imagenet expects images of 3 channels, got shape {shape[1:]}; "
+            "write normalize: standard"
+        )
+    return IMAGENET_MEAN, IMAGENET_DEVIATION
+
+
 def _moments(channel: NDArray[Any]) -> tuple[float, float]:
-    """Mean and population deviation of one channel (N, H, W), in pixel values."""
+    """Mean and population deviation of one channel (N, ...), in pixel values."""
     if channel.dtype != np.uint8:
         mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in _chunks(channel)) / channel.size
         squares = sum(float(np.square(chunk - mean, dtype=np.float64).sum()) for chunk in _chunks(channel))

@@ -28,7 +28,7 @@ class Spec(BaseModel):
 class DataSpec(Spec):
     """Which images, and how they are split into train, validation and test."""
 
-    source: str = Field(description="A dataset's name (`sparsify ls datasets`), `npz:PATH` or `image-folder:PATH`.")
+    source: str = Field(description="A dataset's name, or your own data such as `npz:PATH` (`sparsify ls datasets`).")
     validation: Probability = Field(
         default=1 / 12, description="Share of the training images held out for validation; choices are made on it."
     )
@@ -36,14 +36,22 @@ class DataSpec(Spec):
         default=0.2, description="Share of all images held out for test, where the source has no test set of its own."
     )
     split_seed: Count = Field(default=0, description="Seed of the split; the same for all replicates.")
-    normalize: Literal["unit", "standard"] = Field(
+    normalize: Literal["unit", "standard", "imagenet", "none"] = Field(
         default="standard",
         description="`unit` scales pixels to [0, 1]; `standard` also subtracts the training mean and divides by the "
-        "training deviation, per channel.",
+        "training deviation, per channel; `imagenet` does so by ImageNet's; `none` leaves values as they are.",
     )
     image_size: Positive | None = Field(
         default=None,
-        description="Side in pixels that image-folder pictures are resized and cropped to; others keep theirs.",
+        description="Side in pixels that the pictures of an image-folder or hf-dataset are resized and cropped to; "
+        "others keep theirs.",
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        description="A `tokenizer.json`, or the folder it lies in, for the text of an hf-dataset; none for others.",
+    )
+    max_tokens: Positive | None = Field(
+        default=None, description="Tokens an hf-dataset's texts are cut to at most; 128 where not given."
     )
 
 

@@ -16,7 +16,7 @@ from sparsify.errors import CorruptError, UnavailableError
 def test_images_and_labels_are_scikit_learns():
     source, original = digits.read_digits(), load_digits()
     assert source.test is None and source.validation is None and source.classes == 10
-    np.testing.assert_array_equal(source.train.pixels[:, 0], original.images)
+    np.testing.assert_array_equal(source.train.inputs[:, 0], original.images)
     np.testing.assert_array_equal(source.train.labels, original.target)
     assert original.images.max() == source.white
 

@@ -56,8 +56,8 @@ def test_files_compressed_or_not_are_read(places, compressed):
     fill(places / "ours" / "fashion-mnist", compressed=compressed)
     source = fashion_mnist.read_fashion_mnist()
     assert source.test is not None and source.validation is None
-    assert source.train.pixels.shape == (20, 1, 28, 28) and source.test.pixels.shape == (10, 1, 28, 28)
-    assert source.train.pixels.ravel()[:3].tolist() == [0, 1, 2]
+    assert source.train.inputs.shape == (20, 1, 28, 28) and source.test.inputs.shape == (10, 1, 28, 28)
+    assert source.train.inputs.ravel()[:3].tolist() == [0, 1, 2]
     assert source.test.labels.tolist() == list(range(10))
     assert (source.classes, source.class_names[9]) == (10, "Ankle boot")
 

@@ -37,8 +37,8 @@ def test_classes_are_folders_in_order_of_name(pets):
     source = read_image_folder(pets, image_size=None)
     assert source.class_names == ("ant", "cat") and source.classes == 2
     assert source.train.labels.tolist() == [0, 1, 1, 1]
-    assert source.train.pixels.shape == (4, 1, 4, 6)
-    assert source.train.pixels[:, 0, 0, 0].tolist() == [4, 2, 1, 3]
+    assert source.train.inputs.shape == (4, 1, 4, 6)
+    assert source.train.inputs[:, 0, 0, 0].tolist() == [4, 2, 1, 3]
     assert source.validation is None and source.test is None
 
 
@@ -48,7 +48,7 @@ def test_parts_are_folders_too(tmp_path):
             picture(tmp_path / part / name / "1.png", flat(10 * at + label))
     source = read_image_folder(tmp_path, image_size=None)
     parts = (source.train, source.validation, source.test)
-    assert [part.pixels[:, 0, 0, 0].tolist() for part in parts if part] == [[0, 1], [10, 11], [20, 21]]
+    assert [part.inputs[:, 0, 0, 0].tolist() for part in parts if part] == [[0, 1], [10, 11], [20, 21]]
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -66,7 +66,7 @@ def test_a_test_class_that_training_lacks_is_refused(tmp_path):
 
 def test_one_coloured_picture_makes_all_of_them_three_channels(pets):
     picture(pets / "ant" / "colour.png", np.array([[[9, 8, 7]] * 6] * 4))
-    pixels = read_image_folder(pets, image_size=None).train.pixels
+    pixels = read_image_folder(pets, image_size=None).train.inputs
     assert pixels.shape == (5, 3, 4, 6)
     assert pixels[0, :, 0, 0].tolist() == [9, 8, 7]
     assert pixels[1, :, 0, 0].tolist() == [4, 4, 4]
@@ -77,14 +77,14 @@ def test_the_shorter_side_is_resized_and_the_middle_cropped(tmp_path):
     bands = np.repeat(np.repeat([[10, 200, 90]], 20, axis=1), 20, axis=0)
     picture(tmp_path / "a" / "wide.png", bands)
     picture(tmp_path / "b" / "tall.png", bands.T)
-    pixels = read_image_folder(tmp_path, image_size=10).train.pixels
+    pixels = read_image_folder(tmp_path, image_size=10).train.inputs
     assert pixels.shape == (2, 1, 10, 10)
     assert (pixels[:, 0, 1:-1, 1:-1] == 200).all()
     np.testing.assert_array_equal(pixels[0, 0], pixels[1, 0].T)
 
 
 def test_small_pictures_are_enlarged(pets):
-    assert read_image_folder(pets, image_size=9).train.pixels.shape == (4, 1, 9, 9)
+    assert read_image_folder(pets, image_size=9).train.inputs.shape == (4, 1, 9, 9)
 
 
 def test_different_sizes_without_image_size_are_refused(pets):
@@ -98,7 +98,7 @@ def test_pictures_are_turned_upright(tmp_path):
     exif[0x0112] = 6  # turn by 90 degrees clockwise
     picture(tmp_path / "a" / "1.png", np.array([[1, 2, 3], [4, 5, 6]]), exif=exif)
     picture(tmp_path / "b" / "1.png", flat(0, size=(3, 2)))
-    pixels = read_image_folder(tmp_path, image_size=None).train.pixels
+    pixels = read_image_folder(tmp_path, image_size=None).train.inputs
     assert pixels[0, 0].tolist() == [[4, 1], [5, 2], [6, 3]]
 
 
@@ -107,7 +107,7 @@ def test_palettes_and_transparency_become_plain_colours(tmp_path):
     (tmp_path / "b").mkdir()
     paletted = Image.fromarray(np.array([[[1, 2, 3]] * 2] * 2, np.uint8)).quantize(4)
     paletted.save(tmp_path / "b" / "1.png", transparency=bytes([0, 255]))
-    pixels = read_image_folder(tmp_path, image_size=None).train.pixels
+    pixels = read_image_folder(tmp_path, image_size=None).train.inputs
     assert pixels[:, :, 0, 0].tolist() == [[9, 8, 7], [1, 2, 3]]
 
 

@@ -141,6 +141,62 @@ def test_what_cannot_be_loaded_says_why(tmp_path):
         digits(validation=0.0001)
 
 
+def test_a_classifier_is_not_trained_on_other_labels_and_a_trained_network_takes_them(tmp_path, twenty):
+    x = twenty["x"]
+    for labels, says, classes in (
+        (np.linspace(0, 1, 20), "got values of shape", 1),
+        (np.zeros((20, 3)), r"got values of shape \(3,\)", 3),
+        (np.zeros((20, 2, 2), int), r"got classes for each position of shape \(2, 2\)", 1),
+        (np.arange(20) * 3, "expected training labels 0 to classes - 1", 58),
+    ):
+        spec = DataSpec(source=save(tmp_path / "a.npz", x=x, y=labels))
+        with pytest.raises(UsageError, match=says):
+            load(spec)
+        data = load(spec, trained=True)
+        assert data.labelled and data.classes == classes and len(data.train) == 15
+        assert data.train.labels.shape[1:] == labels.shape[1:]
+
+
+def test_unlabelled_data_says_so(tmp_path, twenty):
+    spec = DataSpec(source=save(tmp_path / "a.npz", x=twenty["x"]))
+    with pytest.raises(UsageError, match="expected images with one class each to train a classifier on, got no labels"):
+        load(spec)
+    data = load(spec, trained=True)
+    assert not data.labelled and data.classes == 0
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [15, 1, 4]
+    assert data.train.labels.shape == (15, 0)
+
+
+def test_parts_have_one_kind_of_labels(tmp_path, twenty):
+    source = save(tmp_path / "a.npz", x_train=twenty["x"], y_train=twenty["y"], x_test=twenty["x"])
+    says = r"expected test labels like the training labels \(one class each\), got no labels"
+    with pytest.raises(UsageError, match=says):
+        load(DataSpec(source=source), trained=True)
+
+
+@pytest.mark.parametrize("labels", [np.arange(20) - 1, np.full(20, -1)])
+def test_a_trained_networks_labels_are_positions_among_its_outputs(tmp_path, twenty, labels):
+    with pytest.raises(UsageError, match="expected labels from 0, got -1"):
+        load(DataSpec(source=save(tmp_path / "a.npz", x=twenty["x"], y=labels)), trained=True)
+
+
+def test_texts_are_ids_and_mask_untouched_by_scaling(tmp_path):
+    ids = np.arange(60).reshape(20, 3)
+    np.savez(tmp_path / "a.npz", ids=ids, mask=np.ones_like(ids), labels=np.arange(20) % 2)
+    spec = DataSpec(source=f"tokens:{tmp_path}/a.npz")
+    with pytest.raises(UsageError, match="to train a classifier on, got texts"):
+        load(spec)
+    data = load(spec, trained=True)
+    assert data.input_shape == (2, 3) and data.train.images.dtype == torch.int64
+    parts = torch.cat([part.images[:, 0] for part in (data.train, data.validation, data.test)])
+    assert sorted(parts.flatten().tolist()) == list(range(60))
+
+
+def test_a_tokenizer_is_for_text():
+    with pytest.raises(UsageError, match=r"data.tokenizer is for the text of an hf-dataset.*remove data.tokenizer"):
+        digits(tokenizer="folder")
+
+
 def test_digits_load_without_importing_scikit_learn():
     """Its import would cost every worker process over a second."""
     code = """

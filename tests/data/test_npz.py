@@ -34,7 +34,7 @@ def test_compressed_or_not(tmp_path, compress):
     compress(tmp_path / "data.npz", x=GREY, y=LABELS)
     source = read_npz(tmp_path / "data.npz")
     assert source.white == 255 and source.test is None and source.validation is None and source.classes == 3
-    np.testing.assert_array_equal(source.train.pixels, GREY[:, np.newaxis])
+    np.testing.assert_array_equal(source.train.inputs, GREY[:, np.newaxis])
     np.testing.assert_array_equal(source.train.labels, LABELS)
 
 
@@ -44,14 +44,14 @@ def test_compressed_or_not(tmp_path, compress):
     ids=["first", "last", "fortran", "last-contiguous"],
 )
 def test_channels_come_first_wherever_they_were(archive, images):
-    np.testing.assert_array_equal(read_npz(archive(x=images, y=LABELS)).train.pixels, COLOUR)
+    np.testing.assert_array_equal(read_npz(archive(x=images, y=LABELS)).train.inputs, COLOUR)
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", "<f2"])
 def test_floats_of_any_width_become_float32(archive, dtype):
     source = read_npz(archive(x=(GREY / 256).astype(dtype), y=LABELS.astype(np.int8)))
-    assert source.white == 1 and source.train.pixels.dtype == np.float32 and source.train.labels.dtype == np.int64
-    np.testing.assert_allclose(source.train.pixels[:, 0], GREY / 256, atol=1e-3)
+    assert source.white == 1 and source.train.inputs.dtype == np.float32 and source.train.labels.dtype == np.int64
+    np.testing.assert_allclose(source.train.inputs[:, 0], GREY / 256, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_parts_by_the_usual_names(archive, names):
     parts = (GREY, LABELS, GREY[:3], LABELS[:3], GREY[3:], LABELS[3:, np.newaxis])
     source = read_npz(archive(**dict(zip(names.split(), parts, strict=True))))
     assert source.validation is not None and source.test is not None
-    np.testing.assert_array_equal(source.validation.pixels[:, 0], GREY[:3])
-    np.testing.assert_array_equal(source.test.pixels[:, 0], GREY[3:])
+    np.testing.assert_array_equal(source.validation.inputs[:, 0], GREY[:3])
+    np.testing.assert_array_equal(source.test.inputs[:, 0], GREY[3:])
     np.testing.assert_array_equal(source.test.labels, LABELS[3:])
 
 
@@ -96,12 +96,14 @@ def test_an_axis_that_cannot_be_told_is_refused(shape, says):
     ("arrays", "error", "says"),
     [
         ({"a": GREY}, UsageError, "expected arrays x and y, .* got a$"),
-        ({"x": GREY}, UsageError, "got x$"),
+        ({"x": GREY, "z": LABELS}, UsageError, "expected labels in an array y, got x, z; rename z to y"),
         ({"x": GREY.astype(int), "y": LABELS}, UsageError, "x: expected uint8 or float images, got int64"),
         ({"x": GREY[0], "y": LABELS}, UsageError, r"got shape \(5, 7\)"),
         ({"x": GREY[:, :0], "y": LABELS}, UsageError, r"got shape \(6, 0, 7\)"),
-        ({"x": GREY, "y": LABELS[:5]}, UsageError, r"y: expected one label for each of 6 images.* got shape \(5,\)"),
-        ({"x": GREY, "y": np.eye(6)}, UsageError, "expected integer labels, got float64"),
+        ({"x": GREY, "y": LABELS[:5]}, UsageError, r"y: expected one label for each of 6 examples.* got shape \(5,\)"),
+        ({"x": GREY, "y": np.zeros((6, 2, 2))}, UsageError, r"expected values .* \(6, K\), got shape \(6, 2, 2\)"),
+        ({"x": GREY, "y": np.full(6, np.nan)}, CorruptError, "y: expected finite values"),
+        ({"x": GREY, "y": LABELS.astype(str)}, UsageError, "expected integer labels, or floats .* got <U21"),
         ({"x": GREY, "y": np.eye(6, dtype=int)}, UsageError, "expected one label for each"),
         ({"x": GREY, "y": np.full(6, 2**64 - 1, np.uint64)}, UsageError, "renumber"),
         ({"x": np.where(GREY > 200, np.nan, 0.5), "y": LABELS}, CorruptError, "expected finite pixels"),
@@ -112,6 +114,19 @@ def test_an_axis_that_cannot_be_told_is_refused(shape, says):
 def test_what_is_not_as_promised_is_refused(archive, arrays, error, says):
     with pytest.raises(error, match=f"data.npz.*{says}"):
         read_npz(archive(**arrays))
+
+
+def test_rows_of_numbers_labels_of_every_kind_and_none(archive):
+    rows = RNG.normal(size=(6, 4))
+    values, each_pixel = RNG.normal(size=(6, 2)), RNG.integers(0, 3, GREY.shape)
+    for inputs, labels, dtype in ((rows, values, np.float32), (GREY, each_pixel, np.int64), (rows, LABELS, np.int64)):
+        part = read_npz(archive(x=inputs, y=labels)).train
+        np.testing.assert_array_equal(part.labels, labels.astype(dtype))
+        assert part.labels.dtype == dtype
+    np.testing.assert_array_equal(part.inputs, rows.astype(np.float32))
+    unlabelled = read_npz(archive(x=GREY, x_test=GREY[:2]))
+    assert unlabelled.kind == "none" and unlabelled.classes == 0 and unlabelled.train.labels.shape == (6, 0)
+    assert unlabelled.test is not None and len(unlabelled.test) == 2
 
 
 class Bomb:
@@ -192,5 +207,5 @@ def test_changed_bytes_are_refused_or_change_nothing(tmp_path_factory, changes):
         source = read_npz(path)
     except (CorruptError, UsageError):
         return
-    np.testing.assert_array_equal(source.train.pixels[:, 0], GREY)
+    np.testing.assert_array_equal(source.train.inputs[:, 0], GREY)
     np.testing.assert_array_equal(source.train.labels, LABELS)

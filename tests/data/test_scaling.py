@@ -54,3 +54,19 @@ def test_unit_of_floats_outside_0_to_1_is_refused(value):
         UsageError, match=r"x: data.normalize = unit expects float images in \[0, 1\].*normalize: standard"
     ):
         fit_scaling("x", np.full((1, 1, 1, 1), value, np.float32), white=1, how="unit")
+
+
+def test_imagenet_is_what_its_networks_are_trained_with():
+    """The oracle: the numbers torchvision documents, of an image in [0, 1]."""
+    pixels = np.array([0, 128, 255], np.uint8).reshape(1, 3, 1, 1)
+    scaled = fit_scaling("x", pixels, white=255, how="imagenet").apply(pixels).ravel()
+    expected = [(0 - 0.485) / 0.229, (128 / 255 - 0.456) / 0.224, (1 - 0.406) / 0.225]
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    with pytest.raises(UsageError, match="imagenet expects images of 3 channels"):
+        fit_scaling("x", pixels[:, :1], white=255, how="imagenet")
+
+
+def test_none_leaves_values_as_they_are_and_rows_are_scaled_by_column():
+    rows = np.array([[0.0, -5.0], [4.0, -5.0]], np.float32)
+    np.testing.assert_array_equal(fit_scaling("x", rows, white=1, how="none").apply(rows), rows)
+    np.testing.assert_allclose(fit_scaling("x", rows, white=1, how="standard").apply(rows), [[-1, 0], [1, 0]])

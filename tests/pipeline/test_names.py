@@ -43,7 +43,7 @@ def test_known_names_pass(faults):
         ),
         (
             {"data": "digit"},
-            "3:7: data.source: expected a dataset's name (`sparsify ls datasets`), npz:PATH or image-fol",
+            "3:7: data.source: expected a dataset's name (`sparsify ls datasets`), npz:PATH, image-fol",
         ),
         ({"data": "digit"}, "got 'digit'; did you mean digits"),
         ({"data": "{source: npz}"}, "3:16: data.source: expected npz:PATH"),
