@@ -45,7 +45,7 @@ class Differentiable:
         inputs, targets = batch
         loss = self._loss(self._call(self._leaves, inputs), ordinary(targets).to(self._device))
         if loss.numel() != 1 or not bool(torch.isfinite(loss)):
-            got = f"shape {tuple(loss.shape)}" if loss.numel() != 1 else f"{float(loss)}"
+            got = f"shape {tuple(loss.shape)}" if loss.numel() != 1 else f"{loss.item()}"
             raise UsageError(
                 f"{self._criterion}: expected a finite scalar loss, got {got}; "
                 "check the calibration examples, the loss and the weights"

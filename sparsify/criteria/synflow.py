@@ -38,7 +38,7 @@ def synflow(context: Context) -> dict[str, Tensor]:
         leaves = {name: absolute[name].requires_grad_() for name in dict.fromkeys(own.values())}
         flow = call(absolute, ones).sum()
         if not bool(torch.isfinite(flow)) or not flow.requires_grad:
-            got = f"{float(flow):g}" if flow.requires_grad else "one without a gradient"
+            got = f"{flow.item():g}" if flow.requires_grad else "one without a gradient"
             raise UsageError(f"synflow: expected a finite, differentiable flow, got {got}; take magnitude or lamp")
         gradients = torch.autograd.grad(flow, list(leaves.values()), allow_unused=True, materialize_grads=True)
     scores = {

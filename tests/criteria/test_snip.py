@@ -33,5 +33,5 @@ def test_the_score_is_the_derivative_by_the_connection():
             gated = weight.clone()
             gated.view(-1)[index] *= c
             model[0].weight.data = gated
-            losses.append(float(squared(model(x), t)))
+            losses.append(squared(model(x), t).item())
         assert abs(scores.view(-1)[index] - abs(losses[0] - losses[1]) / 2e-6) < 1e-8

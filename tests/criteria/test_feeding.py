@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sparsify.criteria.context import Context
+from sparsify.criteria.feeding import feed
+from sparsify.criteria.layers import Layer, layers_of
+from sparsify.errors import UsageError
+
+
+def fed_to(
+    model: nn.Module, names: tuple[str, ...], *inputs: Tensor, replaced: dict[str, Tensor] | None = None
+) -> list[tuple[str, Tensor]]:
+    seen: list[tuple[str, Tensor]] = []
+
+    def see(layer: Layer, fed: Tensor) -> None:
+        seen.append((layer.name, fed))
+
+    layers = layers_of(Context(model, names, 0), "wanda")
+    feed(model, layers, inputs, see, replaced=replaced, criterion="wanda")
+    return seen
+
+
+def test_every_input_of_every_layer_is_shown_in_running_order():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
+    model[0].weight.data = torch.tensor([[1.0, 0.0], [0.0, -1.0]])
+    one, two = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -4.0]])
+    seen = fed_to(model, ("2.weight", "0.weight"), one, two)
+    assert [(name, fed.tolist()) for name, fed in seen] == [
+        ("0.weight", [[1.0, 2.0]]),
+        ("2.weight", [[1.0, 0.0]]),
+        ("0.weight", [[3.0, -4.0]]),
+        ("2.weight", [[3.0, 4.0]]),
+    ]
+
+
+def test_replaced_weights_are_run_and_the_networks_own_stay():
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1))
+    before = model[0].weight.clone()
+    seen = fed_to(model, ("1.weight",), torch.ones(1, 2), replaced={"0.weight": torch.full((2, 2), 3.0)})
+    assert seen[0][1].tolist() == [[6.0, 6.0]]
+    assert torch.equal(model[0].weight, before)
+
+
+def test_an_input_given_by_keyword_is_seen():
+    class ByKeyword(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(input=x)
+
+    assert fed_to(ByKeyword(), ("inner.weight",), torch.ones(1, 2))[0][1].tolist() == [[1.0, 1.0]]
+
+
+class ReadDirectly(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.inner.weight)
+
+
+def test_a_layer_that_never_runs_is_named():
+    with pytest.raises(UsageError, match=r'wanda: expected every layer to run.*inner.weight.*"inner.weight": 0'):
+        fed_to(ReadDirectly(), ("inner.weight",), torch.ones(1, 2))
+
+
+class Attention(nn.Module):
+    def __init__(self, batch_first: bool, bias: bool):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_output_projection_of_attention_is_seen_though_it_is_never_called(batch_first: bool, bias: bool):
+    torch.manual_seed(0)
+    model, x = Attention(batch_first, bias), torch.randn(3, 5, 8)
+    if bias:
+        nn.init.normal_(model.attention.out_proj.bias)
+    [(name, fed)] = fed_to(model, ("attention.out_proj.weight",), x)
+    assert name == "attention.out_proj.weight"
+    assert torch.allclose(model.attention.out_proj(fed), model(x), atol=1e-6)
+
+
+def test_all_layers_of_torchs_transformer_layer_run_in_spite_of_its_fast_path():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+    names = tuple(
+        f"layers.{index}.{name}.weight" for index in (0, 1) for name in ("self_attn.out_proj", "linear1", "linear2")
+    )
+    assert [name for name, _ in fed_to(model, names, torch.randn(2, 3, 8))] == list(names)
