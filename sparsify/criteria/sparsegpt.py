@@ -1,8 +1,9 @@
 """SparseGPT: prune each layer by what its output loses, and update what is kept to make up for it.
 
 Frantar & Alistarh 2023 (arXiv 2301.00774). A layer's squared output error on its calibration inputs X is
-tr((W - W') H (W - W')^T) with H = X X^T; `compensation.py` makes it small. As the paper does, layers are pruned in the
-order in which they run, each on the inputs that the network with all earlier layers already pruned gives it.
+tr((W - W') H (W - W')^T) with H = X X^T; `compensation.py` makes it small. As in the authors' code, a network is pruned
+block after block in the order in which they run, on the inputs that the network with all earlier blocks already pruned
+gives it. A block is what one number in a name stands for: `encoder.layer.3` with all its layers, or `features.0`.
 
 Inputs are multiplied in their own precision or float32, whichever is better; sums, factors and weights are float64.
 Padded tokens of a text count as any other input.
@@ -67,34 +68,35 @@ def sparsegpt(
     kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in context.weights.items()}
     new = {name: weight.clone() for name, weight in context.weights.items()}
     replaced: dict[str, Tensor] = {}
-    for layer in _in_running_order(model, [layer for layer in layers if shares[layer.name]], inputs[0]):
-        weight = context.parameters[layer.name].detach()
-        hessian = _hessian(model, layer, inputs, replaced)
-        matrices = layer.matrices(weight).to(torch.float64)
-        keep, solved = prune_matrices(matrices, hessian, settings, shares[layer.name], layer.name)
-        replaced[context.own_names[layer.name]] = layer.tensor(solved).to(weight.dtype)
-        kept[layer.name] = layer.tensor(keep).cpu()
-        new[layer.name] = layer.tensor(solved).to(weight.dtype).cpu()
+    for block in _blocks(model, [layer for layer in layers if shares[layer.name]], inputs[0]):
+        hessians = _hessians(model, block, inputs, replaced)
+        for layer in block:
+            weight = context.parameters[layer.name].detach()
+            matrices = layer.matrices(weight).to(torch.float64)
+            keep, solved = prune_matrices(matrices, hessians[layer.name], settings, shares[layer.name], layer.name)
+            replaced[context.own_names[layer.name]] = layer.tensor(solved).to(weight.dtype)
+            kept[layer.name] = layer.tensor(keep).cpu()
+            new[layer.name] = layer.tensor(solved).to(weight.dtype).cpu()
     return Mask(kept), new
 
 
-def _hessian(model: nn.Module, layer: Layer, inputs: Sequence[Tensor], replaced: Mapping[str, Tensor]) -> Tensor:
-    """X X^T of the layer's inputs in the network with `replaced` weights: (groups, columns, columns) in float64."""
-    sums: list[Tensor] = []
+def _hessians(
+    model: nn.Module, layers: Sequence[Layer], inputs: Sequence[Tensor], replaced: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """X X^T of each layer's inputs in the network with `replaced` weights: (groups, columns, columns) in float64."""
+    sums: dict[str, Tensor] = {}
 
-    def see(_: Layer, fed: Tensor) -> None:
+    def see(layer: Layer, fed: Tensor) -> None:
         for part in _parts(layer, layer.examples(fed)):
             columns = layer.columns(part)
             columns = columns.to(torch.promote_types(columns.dtype, torch.float32))
             product = (columns.transpose(1, 2) @ columns).to(torch.float64)
-            sums[:] = [sums[0] + product] if sums else [product]
+            sums[layer.name] = sums[layer.name].add_(product) if layer.name in sums else product
 
-    feed(model, [layer], inputs, see, replaced=replaced, criterion=NAME)
-    if not bool(torch.isfinite(sums[0]).all()):
-        raise UsageError(
-            f"{NAME}: expected finite inputs of {layer.name}, got nan or inf; check the calibration examples"
-        )
-    return sums[0]
+    feed(model, layers, inputs, see, replaced=replaced, criterion=NAME)
+    if bad := [name for name, hessian in sums.items() if not bool(torch.isfinite(hessian).all())]:
+        raise UsageError(f"{NAME}: expected finite inputs of {bad[0]}, got nan or inf; check the calibration examples")
+    return sums
 
 
 def _parts(layer: Layer, examples: Tensor) -> Sequence[Tensor]:
@@ -103,15 +105,25 @@ def _parts(layer: Layer, examples: Tensor) -> Sequence[Tensor]:
     return examples.split(max(len(examples) * _CHUNK // max(examples.numel() * kernel, 1), 1))
 
 
-def _in_running_order(model: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> list[Layer]:
-    """`layers` in the order in which they first run."""
+def _blocks(model: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> list[list[Layer]]:
+    """`layers` by block, blocks and layers in the order in which they first run."""
     order: dict[str, Layer] = {}
 
     def see(layer: Layer, _: Tensor) -> None:
         order.setdefault(layer.name, layer)
 
     feed(model, layers, [inputs], see, criterion=NAME)
-    return list(order.values())
+    blocks: dict[str, list[Layer]] = {}
+    for name, layer in order.items():
+        blocks.setdefault(_block_of(name), []).append(layer)
+    return list(blocks.values())
+
+
+def _block_of(name: str) -> str:
+    """`encoder.layer.3` of `encoder.layer.3.output.dense.weight`; the name itself where there is no number in it."""
+    parts = name.split(".")
+    numbers = [place for place, part in enumerate(parts) if part.isdecimal()]
+    return ".".join(parts[: numbers[0] + 1]) if numbers else name
 
 
 def _share(layer: Layer, weight: Tensor, pattern: Pattern, sparsity: Mapping[str, float]) -> float:

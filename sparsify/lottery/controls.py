@@ -25,7 +25,10 @@ from sparsify.masks.mask import Mask
 
 
 def shuffled_mask(mask: Mask, seed: int) -> Mask:
-    """The mask with its entries permuted uniformly within each layer; counts are kept exactly."""
+    """The mask with its entries permuted uniformly within each layer; counts are kept exactly, n:m and blocks are not.
+
+    The sanity check of any criterion, on any mask: what does as well shuffled told nothing but the layers' counts.
+    """
     generator = torch.Generator().manual_seed(seed)
     return Mask(
         {

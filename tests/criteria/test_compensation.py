@@ -39,7 +39,7 @@ def least_squares(row: np.ndarray, kept: np.ndarray, inputs: np.ndarray) -> tupl
 
 @given(st.integers(0, 10**6), st.integers(2, 7))
 def test_with_one_weight_removed_the_update_is_the_closed_form_of_optimal_brain_surgeon(seed: int, columns: int):
-    """On the columns from the removed one on: dw = -w_p / [H^-1]_pp H^-1 e_p, which is the least-squares optimum too."""
+    """On the columns from the removed one on: dw = -w_p / [H^-1]_pp H^-1 e_p, the least-squares optimum too."""
     weight, inputs, hessian = drawn(seed, 1, columns)
     keep, new = prune_matrices(weight, hessian, Settings(UNSTRUCTURED, damping=0.0), 1 / columns, "w")
     [p] = (~keep[0, 0]).nonzero().flatten().tolist()

@@ -42,6 +42,22 @@ def test_each_layer_is_pruned_on_the_inputs_that_the_pruned_layers_before_give_i
     assert mask.layer_kept == {"0.weight": 48, "2.weight": 36}
 
 
+def test_layers_of_one_block_are_pruned_on_the_same_run():
+    """As in the authors' code: the inputs of a block's layers are those of the block before any of it is pruned."""
+    torch.manual_seed(0)
+    model = nn.Sequential(two_layers(), nn.Linear(4, 4).double())
+    [(x, y)] = [(inputs.double(), labels) for inputs, labels in batches((50, 8))]
+    names = ("0.0.weight", "0.2.weight", "1.weight")
+    _, new = sparsegpt(model, names, [(x, y)], pattern=UNSTRUCTURED, sparsity=dict.fromkeys(names, 0.5))
+    inside = model[0][1](model[0][0](x)).detach()
+    weight, hessian = model[0][2].weight.detach(), (inside.T @ inside)[None]
+    assert torch.allclose(new["0.2.weight"], prune_matrices(weight[None], hessian, Settings(UNSTRUCTURED), 0.5, "")[1])
+    first = torch.relu(x @ new["0.0.weight"].T + model[0][0].bias)
+    after = (first @ new["0.2.weight"].T + model[0][2].bias).detach()
+    weight, hessian = model[1].weight.detach(), (after.T @ after)[None]
+    assert torch.allclose(new["1.weight"], prune_matrices(weight[None], hessian, Settings(UNSTRUCTURED), 0.5, "")[1])
+
+
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_a_convolution_is_pruned_as_the_linear_layer_on_its_unfolded_inputs(groups: int):
     torch.manual_seed(0)

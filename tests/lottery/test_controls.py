@@ -3,12 +3,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.lottery.controls import random_set, shuffled_mask, shuffled_values
 from sparsify.masks.mask import Mask, chance_iou, iou
+from sparsify.masks.select import select
+from sparsify.recipe.pattern import Pattern
 
 bits = st.lists(st.booleans(), min_size=1, max_size=30)
 seeds = st.integers(0, 2**63 - 1)
@@ -35,6 +38,20 @@ def test_every_mask_of_the_counts_is_equally_likely():
         seen = Counter(tuple(draw(mask, seed)["a"].nonzero().flatten().tolist()) for seed in range(2000))
         assert set(seen) == set(itertools.combinations(range(5), 2))
         assert sum((count - 200) ** 2 / 200 for count in seen.values()) < 27.9  # chi-squared, 9 d.f., p = 0.001
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4", "block:2x2"])
+def test_a_mask_of_any_pattern_and_shape_can_be_shuffled(pattern: str):
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"linear": (8, 16), "conv": (8, 8, 3, 3), "conv-1d": (4, 8, 5), "dense": (4, 4)}
+    scores = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    mask = select(scores, pattern=Pattern.parse(pattern), sparsity=0.5, overrides={"dense": 0.0}).mask
+    drawn = shuffled_mask(mask, 1)
+    assert drawn.layer_kept == mask.layer_kept
+    assert {name: tuple(drawn[name].shape) for name in drawn} == shapes
+    assert all(drawn[name].equal(mask[name]) == (name == "dense") for name in drawn)
+    empty = Mask({"a": torch.zeros(0, 3, dtype=torch.bool), "b": torch.zeros(2, 2, dtype=torch.bool)})
+    assert shuffled_mask(empty, 1) == empty
 
 
 def test_layers_are_drawn_independently():
