@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsify.masks.radix import Keys, threshold
+from sparsify.masks.radix import Keys, take, threshold
 
 # Scores of one chunk; with what is computed from them they stay in the second-level cache.
 _CHUNK = 1 << 17
@@ -50,26 +50,26 @@ def _of_one_dtype(scores: Sequence[Tensor]) -> list[Tensor]:
 
 def _cut(flat: list[Tensor], count: int, among: list[Tensor] | None) -> list[Tensor]:
     """Keep what is above the threshold, and the first of what is equal to it."""
-    bits = flat[0].element_size() * 8
-    found = threshold(lambda: _chunks(flat, among), count, bits=bits)
+    found = threshold(lambda: map(_keys, _candidates(flat, among)), count, bits=flat[0].element_size() * 8)
     value, ties = _score_of(found.key, flat[0].dtype), found.ties
     kept: list[Tensor] = []
     for score, candidate in zip_longest(flat, among or ()):
-        part = score > value if candidate is None else (score > value) & candidate
-        if ties:
-            equal = score == value if candidate is None else (score == value) & candidate
-            first = equal.nonzero().squeeze(1)[:ties]
-            part[first] = True
-            ties -= first.numel()
+        part = torch.zeros(score.shape, dtype=torch.bool)
+        for here in _chunks(score.numel()):
+            among_here = ... if candidate is None else candidate[here].numpy()
+            part[here].numpy()[among_here], ties = take(score[here].numpy()[among_here], value, ties)
         kept.append(part)
     return kept
 
 
-def _chunks(flat: list[Tensor], among: list[Tensor] | None) -> Iterator[Keys]:
+def _candidates(flat: list[Tensor], among: list[Tensor] | None) -> Iterator[Tensor]:
     for score, candidate in zip_longest(flat, among or ()):
-        for start in range(0, score.numel(), _CHUNK):
-            part = score[start : start + _CHUNK]
-            yield _keys(part if candidate is None else part[candidate[start : start + _CHUNK]])
+        for here in _chunks(score.numel()):
+            yield score[here] if candidate is None else score[here][candidate[here]]
+
+
+def _chunks(length: int) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, length, _CHUNK))
 
 
 def _keys(scores: Tensor) -> Keys:

@@ -1,7 +1,7 @@
 """The value of a given rank among any number of keys, exactly, in a few passes that hold one chunk at a time.
 
 Radix selection (Knuth, TAOCP 3, 5.2.2 and 5.2.5): a histogram of the highest 16 bits says which bucket holds the rank,
-a second pass counts the next 16 bits of the keys in that bucket, and so on. Time does not depend on ties or order.
+a second pass counts the next 16 bits of the keys in that bucket, and so on. Time does not depend on order or ties.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Keys = NDArray[np.unsignedinteger[Any]]
-DIGIT = 16
+_DIGIT = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Where a selection cuts: keys above `key` are in, and of those equal to it the first `ties`."""
+    """Where a selection cuts: keys above `key` are in, and of the `equal` ones that are it the first `ties`."""
 
     key: int
     ties: int
+    equal: int
 
 
 def threshold(chunks: Callable[[], Iterable[Keys]], count: int, *, bits: int) -> Threshold:
@@ -33,21 +34,38 @@ def threshold(chunks: Callable[[], Iterable[Keys]], count: int, *, bits: int) ->
         count: how many are taken, at least one and at most as many as there are.
         bits: width of a key: 16, 32 or 64.
     """
-    prefix = 0
-    for shift in range(bits - DIGIT, -1, -DIGIT):
-        histogram = np.zeros(1 << DIGIT, dtype=np.int64)
+    prefix = equal = 0
+    for shift in range(bits - _DIGIT, -1, -_DIGIT):
+        histogram = np.zeros(1 << _DIGIT, dtype=np.int64)
         for keys in chunks():
             histogram += _digits(keys, shift, prefix, bits)
         at_least = histogram[::-1].cumsum()[::-1]
         digit = int(np.flatnonzero(at_least >= count)[-1])
-        count -= int(at_least[digit] - histogram[digit])
-        prefix = (prefix << DIGIT) | digit
-    return Threshold(prefix, count)
+        equal = int(histogram[digit])
+        count -= int(at_least[digit]) - equal
+        prefix = (prefix << _DIGIT) | digit
+    return Threshold(prefix, count, equal)
+
+
+def take(values: NDArray[Any], cut: float, ties: int) -> tuple[NDArray[np.bool_], int]:
+    """What of one flat chunk is above `cut`, with the first `ties` that equal it; and how many ties are then left."""
+    kept = values > cut
+    if ties <= 0:
+        return kept, 0
+    equal = values == cut
+    found = int(np.count_nonzero(equal))
+    if found > ties:
+        end = int(np.flatnonzero(equal)[ties - 1]) + 1
+        kept[:end] |= equal[:end]
+        return kept, 0
+    if found:
+        kept |= equal
+    return kept, ties - found
 
 
 def _digits(keys: Keys, shift: int, prefix: int, bits: int) -> NDArray[np.int64]:
     """Histogram of the 16 bits at `shift` of the keys that begin with `prefix`."""
-    if shift + DIGIT < bits:
-        keys = keys[(keys >> keys.dtype.type(shift + DIGIT)) == prefix]
+    if shift + _DIGIT < bits:
+        keys = keys[(keys >> keys.dtype.type(shift + _DIGIT)) == prefix]
     digit = (keys >> keys.dtype.type(shift)).astype(np.uint16)
-    return np.bincount(digit, minlength=1 << DIGIT)
+    return np.bincount(digit, minlength=1 << _DIGIT)

@@ -76,7 +76,9 @@ def _keep_blocks(
 ) -> dict[str, Tensor]:
     """Keep the `count` blocks of several parameters that have the highest sums."""
     tiles = {name: tile(pattern, axes.get(name, 1)) for name in scores}
-    kept = keep_highest([block_sums(score, *tiles[name]) for name, score in scores.items()], count)
+    sums = {name: block_sums(score, *tiles[name]) for name, score in scores.items()}
+    _check_finite(sums)
+    kept = keep_highest(list(sums.values()), count)
     return {name: spread(part, *tiles[name], scores[name].shape) for name, part in zip(scores, kept, strict=True)}
 
 

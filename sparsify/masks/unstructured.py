@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from sparsify.errors import UsageError
+from sparsify.masks.exact import keep_highest
 from sparsify.masks.mask import Mask
+from sparsify.masks.overrides import override_of
 
 Scope = Literal["global", "per-layer"]
 
@@ -50,7 +52,7 @@ def prune(
     layer_kept = mask.layer_kept
     kept: dict[str, Tensor] = {}
     for names in competing(mask, overrides, scope):
-        own = _override(names[0], overrides)
+        own = override_of(names[0], overrides)
         remaining = sum(layer_kept[name] for name in names)
         count = remaining - removed_count(remaining, fraction if own is None else own)
         kept |= _keep_group({name: mask[name] for name in names}, scores, count)
@@ -74,32 +76,15 @@ def keep_like(mask: Mask, scores: Mapping[str, Tensor], *, overrides: Mapping[st
 
 def competing(mask: Mask, overrides: Mapping[str, float], scope: Scope) -> list[list[str]]:
     """Parameters grouped by who competes with whom: layers with an override are always alone."""
-    alone = [name for name in mask if scope == "per-layer" or _override(name, overrides) is not None]
+    alone = [name for name in mask if scope == "per-layer" or override_of(name, overrides) is not None]
     together = [name for name in mask if name not in alone]
     return [[name] for name in alone] + ([together] if together else [])
 
 
 def _keep_group(candidates: Mapping[str, Tensor], scores: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
     """Keep the `count` highest scores over the candidates of several parameters taken together."""
-    flat = torch.cat([candidates[name].flatten() for name in candidates])
-    values = torch.cat([scores[name].detach().cpu().flatten() for name in candidates])
-    parts = _keep_highest(flat, values, count).split([candidates[name].numel() for name in candidates])
-    return {name: part.view_as(candidates[name]) for name, part in zip(candidates, parts, strict=True)}
-
-
-def _keep_highest(candidates: Tensor, scores: Tensor, count: int) -> Tensor:
-    """Of `candidates` (bool, flat) keep the `count` highest scores; equal scores keep the lower index."""
-    index = candidates.nonzero().squeeze(1)
-    order = torch.sort(scores[index], descending=True, stable=True).indices
-    keep = torch.zeros_like(candidates)
-    keep[index[order[:count]]] = True
-    return keep
-
-
-def _override(name: str, overrides: Mapping[str, float]) -> float | None:
-    """The fraction of the longest glob that matches: `output.weight` beats `*`, in whatever order they are written."""
-    matching = [glob for glob in overrides if fnmatchcase(name, glob)]
-    return overrides[max(matching, key=lambda glob: (len(glob), glob))] if matching else None
+    kept = keep_highest([scores[name] for name in candidates], count, list(candidates.values()))
+    return dict(zip(candidates, kept, strict=True))
 
 
 def _check(mask: Mask, scores: Mapping[str, Tensor], overrides: Mapping[str, float]) -> None:

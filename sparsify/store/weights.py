@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sparsify.store.atomic import write_chunks
 from sparsify.store.digest import canonical_json
 
 _METADATA = "__metadata__"
-_CHECKSUM = "sha256"
+CHECKSUM = "sha256"
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -59,7 +59,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     if _METADATA in header:
         raise UsageError(f"{path}: expected no tensor named {_METADATA}, which the format reserves; rename it")
     header[_METADATA] = dict(metadata or {})
-    header[_METADATA][_CHECKSUM] = _checksum(header, payload)
+    header[_METADATA][CHECKSUM] = checksum(header, payload)
     text = canonical_json(header)
     text += b" " * (-len(text) % 8)
     write_chunks(path, [len(text).to_bytes(8, "little"), text, *payload])
@@ -89,8 +89,8 @@ def read_tensors(path: Path, *, ours: bool = False) -> tuple[dict[str, Tensor], 
         metadata: dict[str, str] = header.get(_METADATA, {})
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise CorruptError(f"{path}: expected a safetensors file, got damaged bytes ({error})") from error
-    expected = metadata.pop(_CHECKSUM, None)
-    if (ours or expected is not None) and expected != _checksum(header, [memoryview(data)[start:]]):
+    expected = metadata.pop(CHECKSUM, None)
+    if (ours or expected is not None) and expected != checksum(header, [memoryview(data)[start:]]):
         raise CorruptError(f"{path}: changed since it was written: its contents do not match its own checksum")
     return {name: tensors[name] for name in sorted(tensors)}, metadata
 
@@ -101,7 +101,7 @@ def _raw_bytes(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _checksum(header: Mapping[str, Any], payload: list[memoryview]) -> str:
+def checksum(header: Mapping[str, Any], payload: Iterable[memoryview]) -> str:
     """SHA-256 over the header without the checksum itself, then the payload."""
     state = hashlib.sha256(canonical_json(header))
     for chunk in payload:

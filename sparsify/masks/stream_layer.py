@@ -1,0 +1,105 @@
+"""One weight of a file, read in pieces: the keys its units compete by, and its bytes with the losers set to zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sparsify.errors import UsageError
+from sparsify.masks.block import block_sums, spread, tile
+from sparsify.masks.magnitudes import as_floats, as_tensor, magnitudes, stored
+from sparsify.masks.nm import keep_n_of_m
+from sparsify.masks.radix import Keys, take
+from sparsify.recipe.pattern import Pattern
+from sparsify.store.tensor_file import TensorEntry, TensorFile
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a layer is cut: units whose key of `bits` bits is above `key` stay, and the first `ties` that equal it."""
+
+    key: int
+    ties: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A weight to prune.
+
+    Attributes:
+        file: the open file that holds it.
+        entry: where in it.
+        pattern: which weights go together.
+        axis: its input axis.
+    """
+
+    file: TensorFile
+    entry: TensorEntry
+    pattern: Pattern
+    axis: int
+
+    def keys(self, bits: int) -> Iterator[Keys]:
+        """The keys of its units (weights, or sums of blocks), row-major, piece by piece; blocks need 32 bits."""
+        for weights in self._weights():
+            yield self._keys(weights, bits)
+
+    def pruned(self, cut: Cut | None) -> Iterator[tuple[memoryview, int]]:
+        """Its bytes with the removed weights zero, and the number of weights kept, piece by piece; n:m needs no cut."""
+        ties = cut.ties if cut else 0
+        for weights in self._weights():
+            if cut is None:
+                kept = self._kept_of_groups(weights)
+            else:
+                units, ties = take(self._keys(weights, cut.bits), cut.key, ties)
+                kept = self._spread(units, weights.size)
+            np.multiply(weights, kept, out=weights)
+            yield memoryview(weights).cast("B"), int(np.count_nonzero(kept))
+
+    def _weights(self) -> Iterator[Keys]:
+        unit = self._unit() * (4 if self.entry.dtype == "F32" else 2)
+        for piece in self.file.pieces(self.entry.start, self.entry.end, unit=unit):
+            yield stored(piece, self.entry.dtype)
+
+    def _unit(self) -> int:
+        """Weights that have to be read together."""
+        match self.pattern.kind:
+            case "nm":
+                return self.pattern.m * self._inner()
+            case "block":
+                return tile(self.pattern, self.axis)[0] * math.prod(self.entry.shape[1:])
+            case _:
+                return 1
+
+    def _inner(self) -> int:
+        """Weights between neighbours along the input axis."""
+        return math.prod(self.entry.shape[self.axis % len(self.entry.shape) + 1 :])
+
+    def _keys(self, weights: Keys, bits: int) -> Keys:
+        dtype, name = self.entry.dtype, self.entry.name
+        if self.pattern.kind != "block":
+            return magnitudes(weights, dtype, name, into=bits)
+        floats = as_floats(magnitudes(weights, dtype, name, into=weights.itemsize * 8), dtype)
+        rows, cols = tile(self.pattern, self.axis)
+        sums = block_sums(torch.from_numpy(floats.reshape(-1, math.prod(self.entry.shape[1:]))), rows, cols)
+        if not bool(torch.isfinite(sums).all()):
+            raise UsageError(f"weights of {name}: expected blocks whose sums are finite, got inf; scale the layer down")
+        return sums.flatten().numpy().view(np.uint32)
+
+    def _spread(self, units: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+        if self.pattern.kind != "block":
+            return units
+        rows, cols = tile(self.pattern, self.axis)
+        across = math.prod(self.entry.shape[1:]) // cols
+        return spread(torch.from_numpy(units.reshape(-1, across)), rows, cols, (size,)).numpy()
+
+    def _kept_of_groups(self, weights: Keys) -> NDArray[np.bool_]:
+        n, m = self.pattern.n, self.pattern.m
+        keys = magnitudes(weights, self.entry.dtype, self.entry.name, into=weights.itemsize * 8)
+        groups = as_tensor(keys).view(-1, m, self._inner())
+        return keep_n_of_m(groups, n, m, 1).flatten().numpy()

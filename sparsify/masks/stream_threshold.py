@@ -1,0 +1,37 @@
+"""Where each layer of a file is cut, so that its group keeps exactly as many units as planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sparsify.masks.magnitudes import width
+from sparsify.masks.plan import Group
+from sparsify.masks.radix import threshold
+from sparsify.masks.stream_layer import Cut, Layer
+
+
+def cuts(layers: Mapping[str, Layer], groups: Sequence[Group]) -> dict[str, Cut]:
+    """The cut of every layer in `groups`, by name; a group lists its layers in the order in which ties are kept."""
+    found: dict[str, Cut] = {}
+    for group in groups:
+        found |= _of_group({name: layers[name] for name in group.names}, group.kept)
+    return found
+
+
+def _of_group(layers: Mapping[str, Layer], count: int) -> dict[str, Cut]:
+    blocks = any(layer.pattern.kind == "block" for layer in layers.values())
+    bits = 32 if blocks else width([layer.entry.dtype for layer in layers.values()])
+    if count == 0:
+        return {name: Cut((1 << bits) - 1, 0, bits) for name in layers}
+    cut = threshold(lambda: (keys for layer in layers.values() for keys in layer.keys(bits)), count, bits=bits)
+    if len(layers) == 1 or cut.ties == cut.equal:
+        return {name: Cut(cut.key, cut.ties, bits) for name in layers}
+    shares: dict[str, Cut] = {}
+    ties = cut.ties
+    for name, layer in layers.items():
+        equal = sum(int(np.count_nonzero(keys == cut.key)) for keys in layer.keys(bits)) if ties else 0
+        shares[name] = Cut(cut.key, min(ties, equal), bits)
+        ties -= shares[name].ties
+    return shares
