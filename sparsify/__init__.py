@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from sparsify.errors import SparsifyError as SparsifyError
     from sparsify.lottery.ticket import Ticket as Ticket
     from sparsify.masks.mask import Mask as Mask
+    from sparsify.models.saved import load as load
     from sparsify.pipeline.names import load_checked as load_recipe
     from sparsify.pipeline.run import run as run
     from sparsify.recipe.spec import Recipe as Recipe
     from sparsify.store.run import Run as Run
 
 __version__ = "0.1.0"
-__all__ = ["Mask", "Recipe", "Run", "SparsifyError", "Ticket", "__version__", "load_recipe", "run"]
+__all__ = ["Mask", "Recipe", "Run", "SparsifyError", "Ticket", "__version__", "load", "load_recipe", "run"]
 
 # public name -> the module that holds it, and its name there
 _HOME = {
@@ -27,6 +28,7 @@ _HOME = {
     "Run": ("sparsify.store.run", "Run"),
     "SparsifyError": ("sparsify.errors", "SparsifyError"),
     "Ticket": ("sparsify.lottery.ticket", "Ticket"),
+    "load": ("sparsify.models.saved", "load"),
     "load_recipe": ("sparsify.pipeline.names", "load_checked"),
     "run": ("sparsify.pipeline.run", "run"),
 }

@@ -27,8 +27,9 @@ def _recipes() -> dict[str, str]:
 
 def _models() -> dict[str, str]:
     from sparsify.models.catalogue import MODELS
+    from sparsify.models.source_name import SOURCES
 
-    return _summaries(MODELS)
+    return _summaries({**MODELS, **SOURCES})
 
 
 def _datasets() -> dict[str, str]:

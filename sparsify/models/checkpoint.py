@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -59,10 +60,13 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     if fit.faults:
         raise UsageError(
             f"{source}: expected the {len(fit.expected)} tensors of this {type(module).__name__}, got "
-            f"{len(state)} that do not fit: {'; '.join(fit.faults)}; is it the checkpoint of another architecture, or "
+            f"{len(state)} that do not fit: {fit.faults}; is it the checkpoint of another architecture, or "
             "of another number of classes?"
         )
-    module.load_state_dict(fit.state, strict=True)
+    state = OrderedDict(fit.state)
+    # Some modules (MNASNet) refuse a state that does not say which version of their layout it has: it is this one.
+    state._metadata = getattr(module.state_dict(), "_metadata", None)  # pyright: ignore[reportAttributeAccessIssue]
+    module.load_state_dict(state, strict=True)
 
 
 def _load_pickled(path: Path) -> object:

@@ -31,10 +31,9 @@ class Fit:
     misshapen: tuple[str, ...]
 
     @property
-    def faults(self) -> tuple[str, ...]:
-        """One phrase for each kind of fault, with its count and its first keys."""
-        kinds = {"missing": self.missing, "unexpected": self.unexpected, "misshapen": self.misshapen}
-        return tuple(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys)
+    def faults(self) -> str:
+        """What is wrong, as `complaint` says it; empty where nothing is."""
+        return complaint(self.missing, self.unexpected, self.misshapen)
 
     @property
     def cost(self) -> int:
@@ -45,6 +44,12 @@ class Fit:
 def best_fit(module: nn.Module, state: Mapping[str, Tensor]) -> Fit:
     """The state as written if that fits best, else under the spelling that leaves the fewest faults."""
     return min((_fit(module, spelling) for spelling in _spellings(state)), key=lambda fit: fit.cost)
+
+
+def complaint(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
+    """`2 missing (a, b); 1 unexpected (c)`: each kind of fault with its count and its first keys; empty for none."""
+    kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys)
 
 
 def _spellings(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sparsify.errors import CorruptError, UsageError
+from sparsify.errors import CorruptError, SparsifyError, UsageError
 from sparsify.models.checkpoint import load_into
 from sparsify.models.registry import REGISTRY
 from sparsify.models.source import Description, Source
@@ -59,7 +59,7 @@ class Network:
         description, source = self._description(allow_import)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(seed)
-            module = source.construct(description, seed)
+            module = _constructed(source, description, seed)
         if self.channels:
             from sparsify.models.history import replay
 
@@ -105,3 +105,16 @@ class Network:
         except ValueError as error:
             raise UsageError(f"model: {error}") from None
         return Description(name, self.input_shape, self.classes, self.options, allow_import), REGISTRY[name.kind]
+
+
+def _constructed(source: Source, description: Description, seed: int) -> nn.Module:
+    try:
+        return source.construct(description, seed)
+    except (SparsifyError, MemoryError):
+        raise
+    except Exception as error:  # a foreign library may raise anything where a shape does not suit it
+        said = next(iter(str(error).splitlines()), "")[:300]
+        raise UsageError(
+            f"model {description.name.text}: expected a network for inputs of shape {description.input_shape} and "
+            f"{description.classes} outputs, got {type(error).__name__}: {said}; give a shape that it can be built for"
+        ) from error

@@ -16,7 +16,14 @@ from sparsify.models.catalogue import check_model
 
 Kind = Literal["zoo", "torchvision", "timm", "transformers", "plugin", "import"]
 
-HEADS = ("embedding", "classification", "token-classification", "language-model", "image-classification")
+HEADS = (
+    "embedding",
+    "classification",
+    "token-classification",
+    "causal-language-model",
+    "masked-language-model",
+    "image-classification",
+)
 
 _IMPORT = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -37,10 +44,10 @@ SOURCES = MappingProxyType(
             SourceEntry("timm:NAME", "A classifier of timm, built by name; nothing is downloaded"),
             SourceEntry(
                 "transformers:PATH[#HEAD]",
-                f"A folder of Hugging Face transformers, or an id already in its cache; HEAD is {', '.join(HEADS)}",
+                "A folder of Hugging Face transformers, or an id in its cache; HEAD such as embedding",
             ),
             SourceEntry(
-                "plugin:NAME", "A model of an installed package, offered in its entry points `sparsify.models`"
+                "plugin:NAME", "A model that an installed package offers under the entry points `sparsify.models`"
             ),
             SourceEntry("pkg.module:factory[?key=value]", "Your own function or class, with `--allow-import pkg`"),
         )

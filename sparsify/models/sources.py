@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -59,13 +60,15 @@ def open_source(
         load_into(module, kind.rename(description, module, read), str(weights))
     elif (carried := kind.carried(description)) is not None:
         load_into(module, carried, source)
-    module.eval()
-    check_forward(module, network)
-    return module, network
+    outputs = check_forward(module.eval(), network)
+    return module, network if network.classes else replace(network, classes=outputs)
 
 
-def check_forward(module: nn.Module, network: Network) -> None:
+def check_forward(module: nn.Module, network: Network) -> int:
     """Refuse a module that does not turn one tensor (N, *input_shape) into one tensor of N rows.
+
+    Returns:
+        The number of outputs: the length of the last axis.
 
     Raises:
         UsageError: It fails on such an input, or returns something else; the message says what.
@@ -85,6 +88,13 @@ def check_forward(module: nn.Module, network: Network) -> None:
             f"model {network.model}: expected one tensor of {len(example)} rows for {len(example)} inputs, got {got}; "
             "wrap the network so that it returns its logits, and name the wrapper as pkg.module:factory"
         )
+    outputs = output.shape[-1] if output.dim() > 1 else 1
+    if network.classes and output.dim() == 2 and outputs != network.classes:
+        raise UsageError(
+            f"model {network.model}: expected {network.classes} outputs, got {outputs}; give the number of classes "
+            "that it tells apart"
+        )
+    return outputs
 
 
 def _record(description: Description) -> Network:
