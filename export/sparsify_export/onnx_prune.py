@@ -10,7 +10,7 @@ import onnx
 from torch import Tensor
 
 from sparsify.errors import CorruptError, SparsifyError, UsageError
-from sparsify.masks.select import Allocation
+from sparsify.masks.allocate import Allocation
 from sparsify.recipe.pattern import Pattern
 from sparsify.seeds import derive_seed
 from sparsify_export.feed import Shape
@@ -45,7 +45,8 @@ def prune_onnx(
     """Write a copy of `source` to `out` in which the lowest-scored weights are zero, and compare the two.
 
     Every byte that is not a removed weight's is the source's own. Weights kept in files beside the graph are written
-    beside `out` under the same names. Memory: one layer at a time, or the scores of all layers where they compete.
+    beside `out` under the same names. What scores and writes holds one layer at a time; the checker and ONNX Runtime, which
+    runs the graphs to compare them, hold the file once or twice.
 
     Args:
         source: An ONNX file.
@@ -84,6 +85,7 @@ def prune_onnx(
     choice = choose(
         found.weights, score, pattern=pattern, sparsity=sparsity, allocation=chosen, overrides=overrides or {}
     )
+    _require_pruned(source, choice)
     pruned = [weight.stored for weight in found.weights if weight.name in choice.kept]
     write_pruned(targets, source, {name: kept.mask for name, kept in choice.kept.items()}, pruned)
     _require_valid(out)
@@ -150,6 +152,12 @@ def _require_weights(source: Path, found: Found) -> None:
             f"{source}: expected weights of Conv, ConvTranspose, Gemm or MatMul, got none that can be pruned"
             + (f": {why}" if why else "")
         )
+
+
+def _require_pruned(source: Path, choice: Choice) -> None:
+    if not choice.kept:
+        why = "; ".join(f"{name!r}: {reason}" for name, reason in list(choice.skipped.items())[:5])
+        raise UsageError(f"{source}: expected at least one weight to prune, got every one left dense: {why}")
 
 
 def _rows(found: Found, choice: Choice, written: Skeleton) -> tuple[LayerRow, ...]:

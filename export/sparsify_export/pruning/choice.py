@@ -1,21 +1,36 @@
-"""Scores become masks, a layer at a time wherever layers do not compete with each other."""
+"""Scores become masks: those that `select` gives, with one layer's scores in memory at a time.
+
+Where layers compete, the score at which to cut is found by radix selection over passes through all layers
+(`sparsify.masks.radix`), each of which reads and scores them anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from glob import escape
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparsify.masks.allocate import allocate
+from sparsify.errors import UsageError
+from sparsify.masks.allocate import Allocation
+from sparsify.masks.block import block_sums, spread
+from sparsify.masks.exact import keep_highest
+from sparsify.masks.nm import keep_n_of_m
 from sparsify.masks.overrides import check_overrides
-from sparsify.masks.select import Allocation, select
+from sparsify.masks.plan import Group, plan
+from sparsify.masks.radix import take, threshold
 from sparsify.recipe.pattern import Pattern
 from sparsify_export.pruning.tensors import Bools
 from sparsify_export.pruning.views import put_back
 from sparsify_export.pruning.weights import Weight
+
+Score = Callable[[Weight], Tensor]
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class Kept:
     def mask(self) -> Bools:
         """True = kept, in the stored shape."""
         count = int(np.prod(self.shape, dtype=np.int64))
-        return np.unpackbits(self.bits, count=count).astype(np.bool_).reshape(self.shape)
+        return np.unpackbits(self.bits, count=count).view(np.bool_).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -44,18 +59,18 @@ class Choice:
 
 def choose(
     weights: Sequence[Weight],
-    score: Callable[[Weight], Tensor],
+    score: Score,
     *,
     pattern: Pattern,
     sparsity: float | None,
     allocation: Allocation,
     overrides: Mapping[str, float],
 ) -> Choice:
-    """Score and select.
+    """Score and select; which is kept, in what counts and after which ties, is `sparsify.masks.select`'s rule.
 
     Args:
         weights: Of one graph.
-        score: Gives a weight's scores (out, in, ...); called once for each.
+        score: Gives a weight's scores (out, in, ...), none below zero; called up to four times for each.
         pattern: Taken over (out, in, ...), N:M along axis 1.
         sparsity: Fraction to remove of the weights without an override; None with N:M, which says it itself.
         allocation: Who competes with whom; N:M never lets layers compete.
@@ -67,36 +82,83 @@ def choose(
     globs = _globs(weights, overrides)
     dense = {name: f"left dense by the override {glob!r}: 0" for name, glob in globs.items() if not overrides[glob]}
     own = {name: overrides[glob] for name, glob in globs.items() if name not in dense}
+    by_name = {weight.name: weight for weight in weights if weight.name not in dense}
+    todo = plan(
+        {name: weight.shape for name, weight in by_name.items()},
+        pattern=pattern,
+        sparsity=sparsity,
+        allocation=allocation,
+        overrides={escape(name): value for name, value in own.items()},
+        axes={},
+    )
     kept: dict[str, Kept] = {}
-    asked: dict[str, float | None] = {}
-    for group in _competing([weight for weight in weights if weight.name not in dense], own, pattern, allocation):
-        fraction = own.get(group[0].name, sparsity)
-        scores = {weight.name: score(weight) for weight in group}
-        selection = select(scores, pattern=pattern, sparsity=fraction, allocation=allocation)
-        del scores
-        dense |= selection.skipped
-        pruned = {weight.name: weight for weight in group if weight.name not in selection.skipped}
-        kept |= {name: _packed(weight, selection.mask[name]) for name, weight in pruned.items()}
-        asked |= _asked(pruned, pattern.sparsity if fraction is None else fraction, allocation, alone=len(group) == 1)
-    return Choice(kept, asked, dense)
+    asked: dict[str, float | None] = {name: own.get(name, pattern.sparsity) for name in todo.names}
+    for name in todo.names if pattern.kind == "nm" else ():
+        kept[name] = _packed(by_name[name], keep_n_of_m(score(by_name[name]), pattern.n, pattern.m, 1))
+    for group in todo.groups:
+        kept |= _of_group([by_name[name] for name in group.names], group.kept, score, pattern)
+        asked |= {name: _asked(by_name[name], group, own, pattern, allocation, sparsity) for name in group.names}
+    return Choice(kept, asked, {**dense, **todo.skipped})
 
 
-def _competing(
-    weights: Sequence[Weight], own: Mapping[str, float], pattern: Pattern, allocation: Allocation
-) -> list[list[Weight]]:
-    """Weights grouped by who must be scored before any is removed."""
-    separate = pattern.kind == "nm" or allocation == "uniform"
-    alone = [weight for weight in weights if separate or weight.name in own]
-    together = [weight for weight in weights if not separate and weight.name not in own]
-    return [[weight] for weight in alone] + ([together] if together else [])
+def _of_group(weights: Sequence[Weight], count: int, score: Score, pattern: Pattern) -> dict[str, Kept]:
+    """The masks of layers that compete for `count` places, in weights or blocks; ties go to the first ones."""
+    if len(weights) == 1:
+        (mask,) = keep_highest([_units(weights[0], score, pattern)], count)
+        return {weights[0].name: _packed(weights[0], _whole(weights[0], mask, pattern))}
+    wide = any(weight.stored.dtype == torch.float64 for weight in weights)
+    dtype = np.dtype(np.float64 if wide else np.float32)
+
+    def flat(weight: Weight) -> NDArray[Any]:
+        return _units(weight, score, pattern).reshape(-1).numpy().astype(dtype, copy=False)
+
+    def keys() -> Iterator[NDArray[Any]]:
+        yield from (flat(weight).view(f"u{dtype.itemsize}") for weight in weights)
+
+    cut = threshold(keys, count, bits=8 * dtype.itemsize)
+    value = float(np.array(cut.key, f"u{dtype.itemsize}").view(dtype))
+    kept: dict[str, Kept] = {}
+    ties = cut.ties
+    for weight in weights:
+        mask, ties = take(flat(weight), value, ties)
+        kept[weight.name] = _packed(weight, _whole(weight, torch.from_numpy(mask), pattern))
+    return kept
+
+
+def _units(weight: Weight, score: Score, pattern: Pattern) -> Tensor:
+    """Scores of what is kept or removed whole: weights, or blocks (height, width).
+
+    Raises:
+        UsageError: One is not finite; names the weight.
+    """
+    scores = score(weight)
+    units = block_sums(scores, pattern.rows, pattern.cols) if pattern.kind == "block" else scores
+    if not bool(torch.isfinite(units).all()):
+        raise UsageError(f"scores of {weight.name}: expected finite numbers, got nan or inf; leave it out by an override")
+    return units.contiguous()
+
+
+def _whole(weight: Weight, units: Tensor, pattern: Pattern) -> Tensor:
+    """The mask (out, in, ...) from that of the units."""
+    if pattern.kind != "block":
+        return units.reshape(weight.shape)
+    height = weight.shape[0] // pattern.rows
+    return spread(units.reshape(height, -1), pattern.rows, pattern.cols, weight.shape)
 
 
 def _asked(
-    pruned: Mapping[str, Weight], sparsity: float | None, allocation: Allocation, *, alone: bool
-) -> dict[str, float | None]:
-    if allocation == "erk" and not alone and sparsity is not None:
-        return {**allocate({name: weight.shape for name, weight in pruned.items()}, sparsity, "erk", {})}
-    return dict.fromkeys(pruned, None if allocation == "global" and not alone else sparsity)
+    weight: Weight,
+    group: Group,
+    own: Mapping[str, float],
+    pattern: Pattern,
+    allocation: Allocation,
+    sparsity: float | None,
+) -> float | None:
+    if weight.name in own:
+        return own[weight.name]
+    if allocation == "erk":
+        return 1 - group.kept * max(pattern.rows * pattern.cols, 1) / weight.stored.elements
+    return sparsity if allocation == "uniform" else None
 
 
 def _globs(weights: Sequence[Weight], overrides: Mapping[str, float]) -> dict[str, str]:
@@ -115,6 +177,6 @@ def _globs(weights: Sequence[Weight], overrides: Mapping[str, float]) -> dict[st
 
 
 def _packed(weight: Weight, mask: Tensor) -> Kept:
-    stored = put_back(weight.view, mask, weight.stored.shape)
+    stored = put_back(weight.view, mask.reshape(weight.shape), weight.stored.shape)
     bits = np.packbits(stored.contiguous().reshape(-1).numpy())
     return Kept(bits, weight.stored.shape)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sparsify.criteria.rows import within_rows
 from sparsify.errors import CorruptError
 from sparsify_export.pruning.views import seen
 from sparsify_export.pruning.weights import Weight
 
-_ROWS = 1 << 22
+_RANKED = 1 << 22
 """Weights ranked at once."""
+_EXACT = 1 << 22
+"""From so many weights an output on, float32 might not tell all ranks apart."""
 
 
 def magnitude(weight: Weight) -> Tensor:
@@ -49,18 +52,15 @@ def wanda(weight: Weight, squares: Tensor) -> Tensor:
 
 
 def ranked_within_outputs(scores: Tensor) -> Tensor:
-    """Each score's place among those of its output, (place + 1/2) / count: what makes outputs lose equally many.
+    """Each score's rank among those of its output, as a fraction: what makes every output lose the same share.
 
-    Between equal scores the lower index ranks higher, as it is kept first.
+    `sparsify.criteria.rows.within_rows`, some rows at a time, since a sort takes several times their memory.
     """
     rows = scores.reshape(scores.shape[0], -1)
-    count = rows.shape[1]
-    ranks = torch.empty(rows.shape, dtype=torch.float64 if count > 1 << 22 else torch.float32)
-    places = (count - torch.arange(count, dtype=ranks.dtype) - 0.5) / count
-    step = max(1, _ROWS // count)
+    ranks = torch.empty(rows.shape, dtype=torch.float64 if rows.shape[1] >= _EXACT else torch.float32)
+    step = max(1, _RANKED // rows.shape[1])
     for start in range(0, len(rows), step):
-        order = torch.sort(rows[start : start + step], dim=1, descending=True, stable=True).indices
-        ranks[start : start + step].scatter_(1, order, places.expand(len(order), count))
+        ranks[start : start + step] = within_rows({"": rows[start : start + step]})[""]
     return ranks.reshape(scores.shape)
 
 
