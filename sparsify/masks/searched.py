@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import check_sparsity
@@ -98,13 +99,13 @@ def _segments(name: str, curve: Curve, size: int) -> list[_Segment]:
     hull = lower_hull(curve)
     return [
         _Segment((after[1] - before[1]) / ((after[0] - before[0]) * size), name, before[0], after[0])
-        for before, after in zip(hull, hull[1:], strict=False)
+        for before, after in pairwise(hull)
         if size > 0
     ]
 
 
 def _on_hull(name: str, hull: list[tuple[float, float]], sparsity: float) -> float:
-    for (s0, d0), (s1, d1) in zip(hull, hull[1:], strict=False):
+    for (s0, d0), (s1, d1) in pairwise(hull):
         if s0 <= sparsity <= s1:
             return d0 + (d1 - d0) * (sparsity - s0) / (s1 - s0)
     if sparsity == 0:
