@@ -4,7 +4,7 @@ A trial is one launch in a fresh process, over ONNX Runtime on one thread: LeNet
 against itself behind a wrapper that waits a tenth longer than each inference took. Goals over 40 trials of each: faster
 or slower called in at most 5 A/A trials, slower in at least 36 planted ones.
 
-    python benchmarks/bench_latency_verdicts.py [--trials 40] [--pairs 200] [--launches 1] [--no-write]
+    python benchmarks/bench_latency_verdicts.py [--trials 40] [--pairs 400] [--launches 1] [--no-write]
 
 Exit 1 where a goal is missed.
 """
@@ -76,7 +76,7 @@ def main() -> None:
     """Run the trials, print and write the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=OF, help="trials of each kind")
-    parser.add_argument("--pairs", type=int, default=200, help="pairs a launch")
+    parser.add_argument("--pairs", type=int, default=400, help="pairs a launch")
     parser.add_argument("--launches", type=int, default=1, help="launches a trial")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
     parser.add_argument("--launch", nargs=3, metavar=("GRAPH", "SHARE", "SEED"), help=argparse.SUPPRESS)

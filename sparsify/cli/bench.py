@@ -28,7 +28,7 @@ def command(
     shape: Annotated[
         list[str] | None, typer.Option(help="Shape of an input that the graph leaves open: name=1x3x224x224.")
     ] = None,
-    pairs: Annotated[int, typer.Option(help="Interleaved pairs per process.")] = 200,
+    pairs: Annotated[int, typer.Option(help="Interleaved pairs per process.")] = 400,
     launches: Annotated[int, typer.Option(help="Fresh processes; 3 or more for a figure to publish.")] = 1,
     equivalence: Annotated[
         float, typer.Option(help="Half-width of the band around 1 that is called equivalent.")

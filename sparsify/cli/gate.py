@@ -57,13 +57,16 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 def _gate(run: Path, overrides: Sequence[str]) -> GateSpec:
     """The thresholds of the run's recipe, with overrides."""
-    from sparsify.recipe.load import load_recipe
+    from sparsify.recipe.load import is_prune_recipe, load_prune_recipe, load_recipe
     from sparsify.store.layout import RESOLVED
 
     for text in overrides:
         if not text.strip().startswith("gate."):
             raise UsageError(f"--set {text}: expected gate.accuracy_drop, gate.speedup or gate.size; the run is done")
-    return load_recipe(run / RESOLVED, overrides).gate
+    path = run / RESOLVED
+    if is_prune_recipe(path):
+        return load_prune_recipe(path.read_text(), str(path), overrides).gate
+    return load_recipe(path, overrides).gate
 
 
 def _tell(run: Path, result: GateResult) -> None:

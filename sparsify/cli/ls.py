@@ -50,13 +50,19 @@ def _targets() -> dict[str, str]:
     return _summaries(TARGETS)
 
 
+def _tasks() -> dict[str, str]:
+    from sparsify.train.task_catalogue import TASKS
+
+    return _summaries(TASKS)
+
+
 def _probes() -> dict[str, str]:
     from sparsify.probes.registry import PROBES
 
     return _summaries(PROBES)
 
 
-Kind = Literal["recipes", "models", "datasets", "criteria", "targets", "probes"]
+Kind = Literal["recipes", "models", "datasets", "criteria", "targets", "probes", "tasks"]
 
 # kind -> what lists it: name -> one line
 KINDS: dict[Kind, Callable[[], dict[str, str]]] = {
@@ -66,6 +72,7 @@ KINDS: dict[Kind, Callable[[], dict[str, str]]] = {
     "criteria": _criteria,
     "targets": _targets,
     "probes": _probes,
+    "tasks": _tasks,
 }
 
 

@@ -21,6 +21,7 @@ VERBS = {
     "validate": "Check a recipe and report every fault.",
     "schema": "Print the recipe's JSON Schema.",
     "run": "Run a recipe, whole or from where it stopped.",
+    "prune": "Prune a trained network to a target.",
     "export": "Export a run's ticket, or an ONNX file, to a target.",
     "bench": "Time ONNX files side by side.",
     "gate": "Hold a run against its recipe's gate.",

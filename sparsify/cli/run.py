@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsify.errors import UsageError
+
 if TYPE_CHECKING:
     from sparsify.pipeline.outcome import Outcome
 
@@ -28,6 +30,16 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Run a recipe, whole or from where it stopped; the same command resumes."""
+    from sparsify.recipe.files import resolve_recipe_path
+    from sparsify.recipe.load import is_prune_recipe
+
+    if is_prune_recipe(resolve_recipe_path(recipe)):
+        from sparsify.cli.prune import prune_recipe
+
+        if only or smoke or dry_run:
+            raise UsageError("--only, --smoke, --dry-run: expected a recipe of tickets, got one of kind prune")
+        prune_recipe(recipe, overrides or [], run_dir, tuple(reuse or ()), as_json=as_json)
+        return
     from sparsify.pipeline.names import load_checked
     from sparsify.pipeline.observer import observer_for_people
     from sparsify.pipeline.run import run

@@ -39,11 +39,16 @@ def command(
 
 
 def _faults(path: Path, overrides: list[str]) -> list[Fault]:
-    from sparsify.pipeline.names import load_checked
+    from sparsify.pipeline.names import load_checked, load_checked_prune
     from sparsify.recipe.faults import Fault
+    from sparsify.recipe.files import read_text
+    from sparsify.recipe.load import is_prune_recipe
 
     try:
-        load_checked(path, overrides)
+        if is_prune_recipe(path):
+            load_checked_prune(read_text(path), str(path), overrides)
+        else:
+            load_checked(path, overrides)
     except RecipeError as error:
         return [fault for fault in error.faults if isinstance(fault, Fault)]
     return []

@@ -58,9 +58,9 @@ class Ticket:
         except (OSError, ValueError) as error:
             raise CorruptError(f"{path}: expected a training history, got {error!r}") from error
 
-    def module(self) -> nn.Module:
-        """The trained module, in eval mode."""
-        return self.network.build(weights=self.trained_weights).eval()
+    def module(self, *, allow_import: tuple[str, ...] = ()) -> nn.Module:
+        """The trained module, in eval mode; `allow_import` as `Network.build` takes it."""
+        return self.network.build(weights=self.trained_weights, allow_import=allow_import).eval()
 
 
 def save_ticket(

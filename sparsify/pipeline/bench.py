@@ -29,7 +29,7 @@ class BenchSpec:
     batches: tuple[int, ...] = ()
     """Sizes of a dynamic first axis; empty for what the graph or `shapes` say, or 1."""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
-    pairs: int = 200
+    pairs: int = 400
     launches: int = 1
     equivalence: float = 0.05
     seed: int = 0

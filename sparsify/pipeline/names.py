@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sparsify.criteria.catalogue import CRITERIA
 from sparsify.data.catalogue import DATASETS, check_source
 from sparsify.models.catalogue import check_fit, check_model
+from sparsify.models.source_name import SourceName
+from sparsify.models.source_name import check_source as check_model_source
 from sparsify.recipe.files import resolve_recipe_path
-from sparsify.recipe.load import load_recipe
+from sparsify.recipe.load import load_prune_recipe, load_recipe
 from sparsify.recipe.misfit import Check, Misfit, near, shown
+from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.spec import Recipe
+from sparsify.train.task_catalogue import TASKS
 from sparsify_export.targets import TARGETS
 
 _MESSAGE = re.compile(r"expected (?P<expected>.+), got (?P<got>.+?)(?:; (?P<mend>.+))?", re.DOTALL)
@@ -29,6 +35,45 @@ def load_checked(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         overrides: `a.b=c` each, as given to `--set`.
     """
     return load_recipe(resolve_recipe_path(str(recipe)), overrides, NAME_CHECKS)
+
+
+def load_checked_prune(text: str, name: str, overrides: Sequence[str] = ()) -> PruneRecipe:
+    """Load a recipe of `sparsify prune` with every check there is; raises as `load_prune_recipe` does."""
+    recipe = load_prune_recipe(text, name, overrides, (source_exists, targets_exist, trained_exists, words_exist))
+    if recipe.task != "auto":
+        return recipe
+    return recipe.model_copy(update={"task": task_of(recipe)})
+
+
+def task_of(recipe: PruneRecipe) -> str:
+    """The task of a recipe that leaves it open: what the model's head does, else classification."""
+    head = SourceName.parse(recipe.trained.model).head
+    return head if head in TASKS else "classification"
+
+
+def trained_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether the trained model's source can be meant; nothing is imported."""
+    trained = tree.get("trained")
+    if not isinstance(trained, Mapping):
+        return
+    allowed = trained.get("allow_import")
+    packages = [str(one) for one in allowed] if isinstance(allowed, (list, tuple)) else []
+    check = partial(check_model_source, allow_import=packages)
+    yield from _asked(check, trained.get("model"), ("trained", "model"), "see `sparsify ls models`")
+
+
+def words_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether the criterion and the task are known."""
+    removal = tree.get("removal")
+    criterion = removal.get("criterion") if isinstance(removal, Mapping) else None
+    asked: list[tuple[tuple[str, ...], object, list[str]]] = [
+        (("removal", "criterion"), criterion, list(CRITERIA)),
+        (("task",), tree.get("task"), ["auto", *TASKS]),
+    ]
+    for path, word, known in asked:
+        if isinstance(word, str) and word not in known:
+            mend = near(word, known) or f"see `sparsify ls {'criteria' if 'removal' in path else 'tasks'}`"
+            yield Misfit(path, expected=f"one of {', '.join(known)}", got=shown(word), mend=mend)
 
 
 def model_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:

@@ -29,7 +29,7 @@ from sparsify.store.digest import file_sha256
 from sparsify.store.layout import METRICS, REPORT
 from sparsify.store.run import Run
 
-_DISTRIBUTIONS = ("sparsify-tickets", "torch", "numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu")
+DISTRIBUTIONS = ("sparsify-tickets", "torch", "numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def write_outcome(
 ) -> Outcome:
     """Build the metrics from the stages; write `metrics.json`, `report.html`, and the manifest last."""
     recipe = plan.recipe
-    where = environment() | {"versions": _present(versions(*_DISTRIBUTIONS))}
+    where = environment() | {"versions": present(versions(*DISTRIBUTIONS))}
     results = RunResults(
         name=recipe.name,
         description=recipe.description,
@@ -73,7 +73,7 @@ def write_outcome(
         alpha=recipe.matching.alpha,
         pattern=recipe.prune.pattern,
         export=_export(run.root, plan, choice),
-        probes={spec.name: _read(run.root / probe_path(spec.name) / "result.json") for spec in recipe.probes},
+        probes={spec.name: read_json(run.root / probe_path(spec.name) / "result.json") for spec in recipe.probes},
         environment=where,
     )
     metrics = build_metrics(results)
@@ -84,7 +84,7 @@ def write_outcome(
 
 
 def _levels(root: Path, plan: Plan, curves: Curves) -> Iterator[LevelResult]:
-    test = _read(root / "test" / "test.json")
+    test = read_json(root / "test" / "test.json")
     for level, histories in curves.levels.items():
         kept = [_kept(root / ticket_path(r, level) / "mask.safetensors") for r in range(plan.recipe.replicates)]
         yield LevelResult(
@@ -118,24 +118,25 @@ def _controls(curves: Curves) -> Iterator[ControlResult]:
 
 def _export(root: Path, plan: Plan, choice: Choice) -> ExportResult:
     targets = plan.recipe.export.targets
-    sizes = _read(root / "export" / targets[0] / "sizes.json")
+    sizes = read_json(root / "export" / targets[0] / "sizes.json")
     return ExportResult(
         level=choice.level,
         replicate=choice.replicate,
         reason=choice.basis,
         sizes=SizeResult(sizes["dense_fp32"], sizes["masked"], sizes["packed"], sizes["shrunk"]),
-        latency=tuple(_latency(root, target) for target in targets),
-        parity={target: _parity(_read(root / "export" / target / "parity.json")) for target in targets},
+        latency=tuple(latency_result(root, target) for target in targets),
+        parity={target: parity_figures(read_json(root / "export" / target / "parity.json")) for target in targets},
     )
 
 
-def _parity(parity: Mapping[str, Any]) -> dict[str, Any]:
+def parity_figures(parity: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of the ticket, and whether they were taken on the target."""
     return {"status": parity["status"]} | dict(parity["model"])
 
 
-def _latency(root: Path, target: str) -> LatencyResult:
-    record = _read(root / "latency" / target / "latency.json")
+def latency_result(root: Path, target: str) -> LatencyResult:
+    """What the run measured on a target, or why it was not measured."""
+    record = read_json(root / "latency" / target / "latency.json")
     if "status" in record:
         return LatencyResult(target, status=record["status"])
     from sparsify_export.measurement import Latency
@@ -158,14 +159,16 @@ def _latency(root: Path, target: str) -> LatencyResult:
     )
 
 
-def _read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """The JSON of a stage; CorruptError where it is none."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise CorruptError(f"{path}: expected JSON, got {error}") from error
 
 
-def _present(found: Mapping[str, str]) -> dict[str, str]:
+def present(found: Mapping[str, str]) -> dict[str, str]:
+    """The versions of what is installed."""
     return {name: version for name, version in found.items() if version != "absent"}
 
 

@@ -10,7 +10,21 @@ from pydantic import BaseModel
 
 from sparsify.machine import versions
 
-Kind = Literal["dense", "level", "control", "probe-arm", "probe", "test", "export", "latency"]
+Kind = Literal[
+    "dense",
+    "level",
+    "control",
+    "probe-arm",
+    "probe",
+    "test",
+    "export",
+    "latency",
+    "source",
+    "prune",
+    "recover",
+    "model",
+    "compare",
+]
 
 # Raised by hand when a stage's body changes what it writes; it makes older outputs of that kind stale.
 FORMATS: dict[Kind, int] = {
@@ -22,6 +36,11 @@ FORMATS: dict[Kind, int] = {
     "test": 1,
     "export": 1,
     "latency": 1,
+    "source": 1,
+    "prune": 1,
+    "recover": 1,
+    "model": 1,
+    "compare": 1,
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu13", "tensorrt-rtx")
 _DISTRIBUTIONS: dict[Kind, tuple[str, ...]] = {
@@ -33,6 +52,11 @@ _DISTRIBUTIONS: dict[Kind, tuple[str, ...]] = {
     "test": ("torch",),
     "export": ("torch", "onnx", *_RUNTIMES),
     "latency": ("torch", *_RUNTIMES),
+    "source": ("torch",),
+    "prune": ("torch", "torch-pruning"),
+    "recover": ("torch",),
+    "model": ("torch",),
+    "compare": ("torch",),
 }
 
 

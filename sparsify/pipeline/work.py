@@ -32,6 +32,8 @@ def work(kind: str, spec: Mapping[str, Any], parents: Mapping[str, Path], out: P
             _export(spec, parents, out)
         case "latency":
             _latency(spec, parents, out)
+        case "source" | "prune" | "recover" | "model" | "compare":
+            _prune(kind, spec, parents, out, keeper)
         case _:
             raise SparsifyError(f"no such kind of stage: {kind}")
 
@@ -90,6 +92,26 @@ def _test(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -> 
     test = _data(spec.data, spec.device).test
     scores = {role: evaluate(Ticket(folder).module().to(spec.device), test) for role, folder in parents.items()}
     write_json(out / "test.json", {role: {"accuracy": s.accuracy, "loss": s.loss} for role, s in scores.items()})
+
+
+def _prune(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
+    from sparsify.pipeline import prune_specs, prune_work
+
+    if kind == "source":
+        source = prune_specs.SourceSpec.model_validate(values)
+        prune_work.open_dense(source, _data(source.data, "cpu"), out)
+    elif kind == "prune":
+        spec = prune_specs.PruneStageSpec.model_validate(values)
+        prune_work.prune_network(spec, _data(spec.source.data, "cpu"), parents, out)
+    elif kind == "recover":
+        spec = prune_specs.RecoverStageSpec.model_validate(values)
+        prune_work.recover_network(spec, _data(spec.source.data, "cpu"), parents, out, keeper)
+    else:
+        spec = prune_specs.CompareStageSpec.model_validate(values)
+        if kind == "model":
+            prune_work.save_model(spec, parents, out)
+        else:
+            prune_work.compare(spec, _data(spec.source.data, "cpu"), parents, out)
 
 
 def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from sparsify.recipe.scalar import text_of
-from sparsify.recipe.spec import Recipe
+from sparsify.recipe.spec import Spec
 
 
-def resolved_yaml(recipe: Recipe) -> str:
+def resolved_yaml(recipe: Spec) -> str:
     """The recipe as YAML that loads back to an equal one; keys of `prune.overrides` keep their order, which matters."""
     return "\n".join(_mapping(recipe.model_dump(mode="json"), "")) + "\n"
 

@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 
+from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.spec import Recipe
 
 
 def annotation_at(path: Iterable[str | int], tree: Any) -> Any:
     """The type of the field at `path`, or None where no field is. `tree` decides between the members of a union."""
-    annotation: Any = Recipe
+    annotation: Any = PruneRecipe if child(tree, "kind") == "prune" else Recipe
     for key in path:
         annotation = _annotation_below(annotation, key, tree)
         tree = child(tree, key)

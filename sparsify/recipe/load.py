@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,10 +14,13 @@ from sparsify.recipe.faults import Fault
 from sparsify.recipe.fewer_levels import leave_out_deeper_levels
 from sparsify.recipe.files import read_text
 from sparsify.recipe.misfit import Check, Misfit, shown
-from sparsify.recipe.overrides import apply_overrides, parse_override
+from sparsify.recipe.overrides import Override, apply_overrides, parse_override
+from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.rules import rules
-from sparsify.recipe.spec import PruneSpec, Recipe
+from sparsify.recipe.spec import PruneSpec, Recipe, Spec
 from sparsify.recipe.yaml_source import Document, read_yaml
+
+_Kind = TypeVar("_Kind", bound=Spec)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), checks: Iterable[Check] = ()) -> Recipe:
@@ -34,26 +37,59 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), checks: Iterable[Chec
         UsageError: An override has no `=`.
         InputOutputError: The file cannot be read.
     """
-    parsed = [parse_override(text, rank) for rank, text in enumerate(overrides, start=1)]
-    document = read_yaml(read_text(path), str(path))
+    document, parsed = _read(read_text(path), str(path), overrides)
+    leave_out_deeper_levels(document, parsed)
+    return _checked(Recipe, document, [*checks, _rules])
+
+
+def load_prune_recipe(text: str, name: str, overrides: Sequence[str] = (), checks: Iterable[Check] = ()) -> PruneRecipe:
+    """Check a recipe of `sparsify prune`; raises as `load_recipe` does.
+
+    Args:
+        text: YAML, of which JSON is a part.
+        name: What messages call it: the file it was read from, or `command line`.
+        overrides: As for `load_recipe`.
+        checks: As for `load_recipe`.
+    """
+    document, _ = _read(text, name, overrides)
+    return _checked(PruneRecipe, document, checks)
+
+
+def is_prune_recipe(path: Path) -> bool:
+    """Whether the file says `kind: prune`; a file that is no YAML mapping says nothing."""
+    tree = read_yaml(read_text(path), str(path)).tree
+    return isinstance(tree, dict) and tree.get("kind") == "prune"
+
+
+def _read(text: str, name: str, overrides: Sequence[str]) -> tuple[Document, list[Override]]:
+    """The document with its overrides applied."""
+    parsed = [parse_override(one, rank) for rank, one in enumerate(overrides, start=1)]
+    document = read_yaml(text, name)
     if not isinstance(document.tree, dict):
         raise RecipeError(document.faults or [_not_a_mapping(document)])
     _spell_out_data(document)
     apply_overrides(document, parsed)
-    leave_out_deeper_levels(document, parsed)
-    recipe, misfits = _validate(document.tree, checks)
+    return document, parsed
+
+
+def _checked(kind: type[_Kind], document: Document, checks: Iterable[Check]) -> _Kind:
+    recipe, misfits = _validate(kind, document.tree, checks)
     faults = sorted([*document.faults, *_located(misfits, document)], key=lambda fault: fault.place.order)
     if recipe is None or faults:
         raise RecipeError(faults)
     return recipe
 
 
-def _validate(tree: dict[str, Any], checks: Iterable[Check]) -> tuple[Recipe | None, list[Misfit]]:
-    found = list(rules(tree, PruneSpec().levels))
+def _rules(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    return rules(tree, PruneSpec().levels)
+
+
+def _validate(kind: type[_Kind], tree: dict[str, Any], checks: Iterable[Check]) -> tuple[_Kind | None, list[Misfit]]:
+    found: list[Misfit] = []
     for check in checks:
         found += check(tree)
     try:
-        return Recipe.model_validate(with_tuples(tree), strict=True), found
+        return kind.model_validate(with_tuples(tree), strict=True), found
     except ValidationError as error:
         known = {misfit.path for misfit in found}
         return None, found + [misfit for misfit in explain(error, tree) if misfit.path not in known]

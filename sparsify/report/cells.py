@@ -9,8 +9,8 @@ from sparsify.report import read
 from sparsify.report.markup import Html, element, join
 from sparsify.report.words import between
 
-_GOOD = frozenset({"matching", "matching, win not shown", "winning", "faster", "survives"})
-_BAD = frozenset({"slower", "fails"})
+_GOOD = frozenset({"matching", "matching, win not shown", "winning", "faster", "survives", "met"})
+_BAD = frozenset({"slower", "fails", "missed"})
 _OPEN = frozenset({"undecided", "inconclusive"})
 
 

@@ -28,13 +28,14 @@ def export_section(metrics: Mapping[str, Any]) -> Html | None:
         "section",
         element("h2", "Exported ticket"),
         facts_list(facts),
-        _sizes(metrics),
-        _latency(metrics),
-        *[_how(metrics, target) for target in read.targets(metrics)],
+        sizes_table(metrics),
+        latency_table(metrics),
+        *[how_measured(metrics, target) for target in read.targets(metrics)],
     )
 
 
-def _sizes(metrics: Mapping[str, Any]) -> Html | None:
+def sizes_table(metrics: Mapping[str, Any]) -> Html | None:
+    """What it weighs, three ways; None where nothing was exported."""
     dense = metrics.get("size.dense_fp32_bytes")
     if not dense:
         return None
@@ -58,7 +59,8 @@ def _sizes(metrics: Mapping[str, Any]) -> Html | None:
     return join(element("h3", "Size on disk"), table(["", "bytes", "of dense", "what it is"], rows, numeric=(1, 2)))
 
 
-def _latency(metrics: Mapping[str, Any]) -> Html | None:
+def latency_table(metrics: Mapping[str, Any]) -> Html | None:
+    """Dense beside sparse on every target; None where there is none."""
     targets = read.targets(metrics)
     if not targets:
         return None
@@ -109,7 +111,7 @@ def _small(metrics: Mapping[str, Any], key: str) -> Html | None:
     return None if found is None else element("small", f"ticket {ratio(found.estimate)}")
 
 
-def _how(metrics: Mapping[str, Any], target: str) -> Html | None:
+def how_measured(metrics: Mapping[str, Any], target: str) -> Html | None:
     """All that explains a target's figures and stands in no table: threads, versions, load, parity with PyTorch."""
     shown = r"(status|verdict|reason|pairs|launches|.*p50_ms|(speedup|aa|best_dense\w*)(\.ci_\w+)?)$"
     facts: list[tuple[str, str]] = []

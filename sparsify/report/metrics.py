@@ -73,24 +73,24 @@ def _all(results: RunResults) -> Pairs:
         yield from _level(level)
     for control in results.controls:
         key = f"{level_key(control.level)}.control.{control.name}"
-        yield from _mean(f"{key}.validation_accuracy", control.validation_accuracy)
-        yield from _mean(f"{key}.early_stop_step", control.early_stop_step)
+        yield from mean_metrics(f"{key}.validation_accuracy", control.validation_accuracy)
+        yield from mean_metrics(f"{key}.early_stop_step", control.early_stop_step)
     for decision in results.decisions.values():
         yield from _decision(decision)
     if results.export is not None:
         yield from _export(results.export, {level.level: level for level in results.levels})
     for name, conclusion in results.probes.items():
         yield from _probe(f"probe.{name}", conclusion)
-    yield from _plain("environment", results.environment)
+    yield from plain_metrics("environment", results.environment)
 
 
 def _level(level: LevelResult) -> Pairs:
     key = level_key(level.level)
     yield f"{key}.sparsity", level.sparsity
     yield f"{key}.weights_left", level.weights_left
-    yield from _mean(f"{key}.validation_accuracy", level.validation_accuracy)
-    yield from _mean(f"{key}.test_accuracy", level.test_accuracy)
-    yield from _mean(f"{key}.early_stop_step", level.early_stop_step)
+    yield from mean_metrics(f"{key}.validation_accuracy", level.validation_accuracy)
+    yield from mean_metrics(f"{key}.test_accuracy", level.test_accuracy)
+    yield from mean_metrics(f"{key}.early_stop_step", level.early_stop_step)
 
 
 def _decision(decision: LevelDecision) -> Pairs:
@@ -100,8 +100,8 @@ def _decision(decision: LevelDecision) -> Pairs:
     yield f"{key}.winning", decision.winning
     yield f"{key}.winning.p", decision.p_winning
     yield f"{key}.decision", decision.reason
-    yield from _interval(f"{key}.difference", decision.difference)
-    yield from _interval(f"{key}.gain", decision.gain)
+    yield from interval_metrics(f"{key}.difference", decision.difference)
+    yield from interval_metrics(f"{key}.gain", decision.gain)
 
 
 def _export(export: ExportResult, levels: Mapping[int, LevelResult]) -> Pairs:
@@ -112,9 +112,9 @@ def _export(export: ExportResult, levels: Mapping[int, LevelResult]) -> Pairs:
         dense, ticket = levels[0], levels[export.level]
         yield "export.sparsity", ticket.sparsity
         drop = paired_difference(dense.validation_accuracy, ticket.validation_accuracy)
-        yield from _interval("export.accuracy_drop", drop)
+        yield from interval_metrics("export.accuracy_drop", drop)
         if dense.test_accuracy and ticket.test_accuracy:
-            yield from _interval(
+            yield from interval_metrics(
                 "export.test_accuracy_drop", paired_difference(dense.test_accuracy, ticket.test_accuracy)
             )
     if export.sizes is not None:
@@ -122,20 +122,21 @@ def _export(export: ExportResult, levels: Mapping[int, LevelResult]) -> Pairs:
             yield f"size.{name}_bytes", size
         yield "size.packed_fraction", export.sizes.packed / export.sizes.dense_fp32
     for target, figures in export.parity.items():
-        yield from _plain(f"export.parity.{target}", figures)
+        yield from plain_metrics(f"export.parity.{target}", figures)
     for latency in export.latency:
-        yield from _latency(latency)
+        yield from latency_metrics(latency)
 
 
-def _latency(latency: LatencyResult) -> Pairs:
+def latency_metrics(latency: LatencyResult) -> Pairs:
+    """Dense beside sparse on one target, under `latency.TARGET`."""
     key = f"latency.{latency.target}"
-    yield from _plain(key, latency.details)
+    yield from plain_metrics(key, latency.details)
     for name in ("status", "verdict", "reason", "dense_p50_ms", "sparse_p50_ms", "best_dense", "best_dense_p50_ms"):
         yield f"{key}.{name}", getattr(latency, name)
     for name in ("pairs", "launches"):
         yield f"{key}.{name}", getattr(latency, name) or None
     for name in ("speedup", "aa", "best_dense_speedup"):
-        yield from _interval(f"{key}.{name}", getattr(latency, name))
+        yield from interval_metrics(f"{key}.{name}", getattr(latency, name))
 
 
 def _probe(key: str, conclusion: Mapping[str, Any]) -> Pairs:
@@ -154,16 +155,18 @@ def _judged(key: str, judged: Mapping[str, Any]) -> Pairs:
         elif isinstance(value, Mapping) and value.keys() >= _INTERVAL:
             yield from _bounds(f"{key}.{name}", "", value)
         else:
-            yield from _plain(f"{key}.{name}", value)
+            yield from plain_metrics(f"{key}.{name}", value)
 
 
-def _mean(key: str, values: Sequence[float]) -> Pairs:
+def mean_metrics(key: str, values: Sequence[float]) -> Pairs:
+    """A mean with its interval, and the values."""
     if values:
         yield from _bounds(key, "mean", mean_interval(values).to_json())
         yield f"{key}.values", list(values)
 
 
-def _interval(key: str, interval: Interval | None) -> Pairs:
+def interval_metrics(key: str, interval: Interval | None) -> Pairs:
+    """An estimate and its bounds; nothing where there is no interval."""
     if interval is not None:
         yield from _bounds(key, "", interval.to_json())
 
@@ -174,13 +177,13 @@ def _bounds(key: str, estimate: str, interval: Mapping[str, Any]) -> Pairs:
     yield f"{key}.ci_high", interval["ci_high"]
 
 
-def _plain(key: str, value: Any) -> Pairs:
+def plain_metrics(key: str, value: Any) -> Pairs:
     """Nested plain data as dotted names; a list of scalars stays a list, other lists are numbered."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _plain(f"{key}.{name}", inner)
+            yield from plain_metrics(f"{key}.{name}", inner)
     elif isinstance(value, (list, tuple)) and any(isinstance(item, (Mapping, list, tuple)) for item in value):
         for i, inner in enumerate(value):
-            yield from _plain(f"{key}.{i}", inner)
+            yield from plain_metrics(f"{key}.{i}", inner)
     else:
         yield key, list(value) if isinstance(value, tuple) else value

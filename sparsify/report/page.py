@@ -26,16 +26,25 @@ def render_report(metrics: Mapping[str, Any], *, recipe: str = "") -> str:
     Returns:
         The whole page, deterministic: the same metrics give the same bytes.
     """
+    return render_page(
+        metrics,
+        str(metrics.get("answer") or dead_weight_sentence(metrics)),
+        levels_section(metrics),
+        probes_section(metrics),
+        export_section(metrics),
+        provenance_section(metrics, recipe),
+    )
+
+
+def render_page(metrics: Mapping[str, Any], answer: str, *sections: Html | None) -> str:
+    """A whole page: the run's name, its answer, then the sections."""
     name = str(metrics.get("run.name", "run"))
     body = element(
         "main",
         element("h1", name),
         element("p", str(metrics["run.description"]), class_="quiet") if metrics.get("run.description") else None,
-        element("p", str(metrics.get("answer") or dead_weight_sentence(metrics)), class_="answer"),
-        levels_section(metrics),
-        probes_section(metrics),
-        export_section(metrics),
-        provenance_section(metrics, recipe),
+        element("p", answer, class_="answer"),
+        *sections,
     )
     head = element(
         "head",

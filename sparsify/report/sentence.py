@@ -18,7 +18,7 @@ def dead_weight_sentence(metrics: Mapping[str, Any]) -> str:
     if not [level for level in read.levels(metrics) if level > 0]:
         return "Nothing can be said of dead weight: no level of pruning was run."
     level, accuracy = _accuracy(metrics)
-    clauses = [accuracy, _redrawn(metrics, level), _size(metrics), *_speed(metrics), _probe(metrics)]
+    clauses = [accuracy, _redrawn(metrics, level), _size(metrics), *speed_clauses(metrics), _probe(metrics)]
     return "; ".join(clause for clause in clauses if clause) + "."
 
 
@@ -105,7 +105,8 @@ def _size(metrics: Mapping[str, Any]) -> str:
     return f"{exported} takes {percent(fraction)} of the dense bytes when packed on disk"
 
 
-def _speed(metrics: Mapping[str, Any]) -> list[str]:
+def speed_clauses(metrics: Mapping[str, Any]) -> list[str]:
+    """One clause a target: faster or not, and why not."""
     said = [_speed_on(metrics, target) for target in read.targets(metrics)]
     return [clause for clause in said if clause]
 

@@ -22,6 +22,8 @@ _STYLES = {
     "survives": "green",
     "slower": "red",
     "fails": "red",
+    "met": "bold green",
+    "missed": "bold red",
     "undecided": "yellow",
     "inconclusive": "yellow",
 }
@@ -30,8 +32,8 @@ _STYLES = {
 def render_terminal(metrics: Mapping[str, Any]) -> RenderableType:
     """Table of levels, what was exported, probes, and the sentence on dead weight last."""
     parts: list[RenderableType] = [_levels(metrics)]
-    parts += [Text(line) for line in (_drop(metrics), _sizes(metrics)) if line]
-    parts += [_latency(metrics, target) for target in read.targets(metrics)]
+    parts += [Text(line) for line in (_drop(metrics), sizes_line(metrics)) if line]
+    parts += [latency_line(metrics, target) for target in read.targets(metrics)]
     parts += [_probe(metrics, key) for probe in read.probes(metrics) for key in read.probed(metrics, probe)]
     answer = str(metrics.get("answer") or dead_weight_sentence(metrics))
     return Group(*parts, Padding(Text(answer, style="bold"), (1, 0, 0, 0)))
@@ -66,7 +68,10 @@ def _row(metrics: Mapping[str, Any], level: int, controls: list[str], with_test:
     ]
     if with_test:
         cells.append(_accuracy(metrics, f"{key}.test_accuracy"))
-    return [*cells, _word(decision(str(metrics.get(f"{key}.matching", "")), str(metrics.get(f"{key}.winning", ""))))]
+    return [
+        *cells,
+        verdict_word(decision(str(metrics.get(f"{key}.matching", "")), str(metrics.get(f"{key}.winning", "")))),
+    ]
 
 
 def _drop(metrics: Mapping[str, Any]) -> str:
@@ -87,7 +92,8 @@ def _drop(metrics: Mapping[str, Any]) -> str:
     return f"{told}, on test {points(test.estimate)}" + (f" ({interval})" if interval else "")
 
 
-def _sizes(metrics: Mapping[str, Any]) -> str:
+def sizes_line(metrics: Mapping[str, Any]) -> str:
+    """What the network weighs, three ways."""
     dense = metrics.get("size.dense_fp32_bytes")
     if not dense:
         return ""
@@ -99,7 +105,8 @@ def _sizes(metrics: Mapping[str, Any]) -> str:
     return f"size: dense fp32 {size(dense)}, " + ", ".join(told)
 
 
-def _latency(metrics: Mapping[str, Any], target: str) -> Text:
+def latency_line(metrics: Mapping[str, Any], target: str) -> Text:
+    """Dense beside sparse on one target."""
     key = f"latency.{target}"
     if f"{key}.speedup" not in metrics:
         return Text(f"latency on {target}: {metrics.get(f'{key}.status', 'not measured')}")
@@ -111,14 +118,14 @@ def _latency(metrics: Mapping[str, Any], target: str) -> Text:
     interval, aa = between(metrics, f"{key}.speedup", ratio), between(metrics, f"{key}.aa", ratio)
     figure = ratio(metrics[f"{key}.speedup"]) + (f" ({interval})" if interval else "")
     text = Text(f"latency on {target}, p50: {', '.join(times)}; speedup {figure}, ")
-    text.append_text(_word(str(metrics.get(f"{key}.verdict", ""))))
+    text.append_text(verdict_word(str(metrics.get(f"{key}.verdict", ""))))
     return text.append(f"; A/A {aa}" if aa else "")
 
 
 def _probe(metrics: Mapping[str, Any], key: str) -> Text:
     _, name, level = key.split(".")
     text = Text(f"probe {name}, level {int(level.rsplit('_', 1)[1])}: ")
-    text.append_text(_word(str(metrics[f"{key}.verdict"])))
+    text.append_text(verdict_word(str(metrics[f"{key}.verdict"])))
     for part in ("reason", "caveat"):
         if told := metrics.get(f"{key}.{part}"):
             text.append(f"; {told}")
@@ -138,5 +145,6 @@ def _accuracy(metrics: Mapping[str, Any], key: str) -> Text:
     return text
 
 
-def _word(text: str) -> Text:
+def verdict_word(text: str) -> Text:
+    """A verdict in its colour."""
     return Text(text, style=_STYLES.get(text, ""))

@@ -12,7 +12,7 @@ from typing import Any
 from sparsify.errors import InputOutputError, UsageError
 from sparsify.store.damage import Damage, check_folder
 from sparsify.store.digest import file_sha256
-from sparsify.store.layout import MANIFEST, RESOLVED, STAGE, require_run_or_empty, walk
+from sparsify.store.layout import MANIFEST, PARTIAL, RESOLVED, STAGE, require_run_or_empty, walk
 from sparsify.store.resolved import differences, parse_resolved, read_resolved, write_resolved
 from sparsify.store.sealed import read_sealed, write_sealed
 from sparsify.store.stage import StageRecord, read_stage
@@ -29,7 +29,8 @@ class Run:
     def open(cls, root: Path, resolved_yaml: str, recipe: Mapping[str, Any]) -> Run:
         """Make the folder for a recipe, or check that it already belongs to the same one.
 
-        `compute` may differ, since it changes no result; the folder keeps the text it was made with.
+        A folder in which nothing was begun yet takes a new recipe. `compute` may differ, since it changes no result;
+        the folder keeps the text it was made with.
         Call it while holding the folder's `RunLock`.
 
         Raises:
@@ -40,7 +41,7 @@ class Run:
         require_run_or_empty(root)
         path = root / RESOLVED
         wanted: dict[str, Any] = json.loads(json.dumps(recipe))
-        if not path.exists():
+        if not path.exists() or not _has_stages(root):
             write_resolved(path, resolved_yaml)
             return cls(root, wanted)
         _require_same(root, read_resolved(path), parse_resolved(path, resolved_yaml))
@@ -51,7 +52,7 @@ class Run:
         """Raise what `open` would, and write nothing."""
         require_run_or_empty(root)
         path = Path(root) / RESOLVED
-        if path.exists():
+        if path.exists() and _has_stages(root):
             _require_same(root, read_resolved(path), json.loads(json.dumps(recipe)))
 
     @classmethod
@@ -108,6 +109,11 @@ class Run:
     def verify(self) -> list[Damage]:
         """Everything wrong with the folder's files, sorted by path; see `Damage`."""
         return list(check_folder(self.root).damage)
+
+
+def _has_stages(root: Path) -> bool:
+    """Whether anything was finished, or is half-way; a folder whose first stage failed belongs to nobody yet."""
+    return (root / PARTIAL).exists() or any(Path(name).name == STAGE for name in walk(root))
 
 
 def _require_same(root: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -33,12 +33,19 @@ def test_tuples_in_the_recipe_are_lists(tmp_path: Path):
 
 def test_another_recipe_is_refused_field_by_field(tmp_path: Path):
     run = Run.open(tmp_path / "r", TEXT, RECIPE)
+    add_stage(run, "dense", weights="w")
     before = (run.root / "resolved.yaml").read_bytes()
     with pytest.raises(
         UsageError, match=r"train\.lr: the folder has 0\.1, the recipe says 0\.2.*another --run-dir, or drop"
     ):
         Run.open(run.root, TEXT.replace("0.1", "0.2"), {})
     assert (run.root / "resolved.yaml").read_bytes() == before
+
+
+def test_a_folder_in_which_nothing_was_begun_takes_another_recipe(tmp_path: Path):
+    run = Run.open(tmp_path / "r", TEXT, RECIPE)
+    Run.open(run.root, TEXT.replace("0.1", "0.2"), {})
+    assert Run.load(run.root).recipe["train"]["lr"] == 0.2
 
 
 def test_compute_may_differ(tmp_path: Path):
@@ -61,6 +68,7 @@ def test_a_folder_of_somebody_elses_is_not_written_to(tmp_path: Path):
 
 def test_a_changed_recipe_is_damage_not_a_difference(tmp_path: Path):
     run = Run.open(tmp_path / "r", TEXT, RECIPE)
+    add_stage(run, "dense", weights="w")
     path = run.root / "resolved.yaml"
     path.write_text(path.read_text().replace("0.1", "0.2"))
     for opened in (lambda: Run.open(run.root, TEXT, RECIPE), lambda: Run.load(run.root)):

@@ -1,0 +1,172 @@
+"""What a finished prune run says: metrics, report and manifest, written last and in that order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sparsify.errors import UnavailableError
+from sparsify.machine import environment, versions
+from sparsify.pipeline.outcome import (
+    DISTRIBUTIONS,
+    Outcome,
+    latency_result,
+    parity_figures,
+    present,
+    read_json,
+)
+from sparsify.pipeline.prune_plan import DENSE, TEST, PrunePlan
+from sparsify.pipeline.prune_read import drop_of, read_scores, read_size, read_speed
+from sparsify.pipeline.prune_search import Chosen
+from sparsify.pipeline.stage import Stage
+from sparsify.recipe.emit import resolved_yaml
+from sparsify.recipe.prune_recipe import TargetSpec
+from sparsify.report.prune_metrics import build_prune_metrics
+from sparsify.report.prune_page import render_prune_report
+from sparsify.report.prune_results import Layer, NetworkResult, PruneResults, TargetResult, TrialResult
+from sparsify.report.results import SizeResult
+from sparsify.stats import Interval, mean_interval, paired_difference
+from sparsify.store.atomic import write_json, write_text
+from sparsify.store.layout import METRICS, REPORT
+from sparsify.store.run import Run
+
+
+def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
+    """Build the metrics from the stages; write `metrics.json`, `report.html`, and the manifest last."""
+    recipe, root = plan.recipe, run.root
+    where = environment() | {"versions": present(versions(*DISTRIBUTIONS, "torch-pruning"))}
+    targets = recipe.export.targets
+    sizes = read_json(root / "export" / targets[0] / "sizes.json")
+    drop = drop_of(root / DENSE, root / chosen.network.path)
+    results = PruneResults(
+        name=recipe.name,
+        description=recipe.description,
+        model=recipe.trained.model,
+        data=recipe.data.source,
+        seed=recipe.seed,
+        task=recipe.task,
+        labelled=_labelled(recipe.task),
+        removal=recipe.removal.model_dump(mode="json"),
+        recovery=recipe.recovery_told,
+        networks=tuple(_networks(root, plan, chosen)),
+        drop=drop,
+        test_drop=paired_difference(read_scores(root / TEST, "dense"), read_scores(root / TEST, "model")),
+        sparsity=_sparsity(root, chosen.network),
+        macs_fraction=_fraction(root, chosen.network, "macs"),
+        parameters_fraction=_fraction(root, chosen.network, "parameters"),
+        target=_target(root, recipe.target, recipe.sparsity, chosen, drop),
+        trials=tuple(TrialResult(trial.sparsity, trial.met, trial.achieved, trial.drop) for trial in chosen.trials),
+        layers=tuple(_layers(root, chosen.network)),
+        report=_prune_report(root, chosen.network),
+        sizes=SizeResult(sizes["dense_fp32"], sizes["masked"], sizes["packed"], sizes["shrunk"]),
+        parity={name: parity_figures(read_json(root / "export" / name / "parity.json")) for name in targets},
+        latency=tuple(latency_result(root, target) for target in targets),
+        environment=where,
+    )
+    metrics = build_prune_metrics(results)
+    write_json(root / METRICS, metrics)
+    write_text(root / REPORT, render_prune_report(metrics, recipe=resolved_yaml(recipe)))
+    run.write_manifest({"environment": where, "seeds": {"recipe": recipe.seed}, "versions": where["versions"]})
+    return Outcome(metrics, root / REPORT)
+
+
+def _labelled(task: str) -> bool:
+    from sparsify.train.task_catalogue import TASKS
+
+    return TASKS[task].labelled
+
+
+def _networks(root: Path, plan: PrunePlan, chosen: Chosen) -> list[NetworkResult]:
+    """Dense, pruned, and recovered where it was."""
+    folders = {"dense": DENSE, "pruned": f"{Path(chosen.network.path).parent}/pruned"}
+    if plan.recipe.recovers:
+        folders["recovered"] = chosen.network.path
+    return [
+        NetworkResult(
+            name,
+            read_json(root / folder / "score.json")["metric"],
+            mean_interval(read_scores(root / folder, "validation")),
+            read_json(root / folder / "facts.json")["macs"],
+            read_json(root / folder / "facts.json")["parameters"],
+        )
+        for name, folder in folders.items()
+    ]
+
+
+def _sparsity(root: Path, network: Stage) -> float:
+    """Fraction of the dense network's prunable weights that is gone or zero."""
+    dense, left = (read_json(root / folder / "facts.json") for folder in (DENSE, network.path))
+    return 1 - left["kept"] / dense["prunable"]
+
+
+def _competing(root: Path, network: Stage) -> float:
+    """The sparsity of the layers that were not left dense: what the recipe's `sparsity` speaks of."""
+    report = _prune_report(root, network)
+    if "sparsity" in report:  # channels: of the whole network
+        return report["sparsity"]
+    dense, left = (read_json(root / folder / "facts.json")["layers"] for folder in (DENSE, network.path))
+    names = [name for name in dense if name not in report["skipped"]]
+    return 1 - sum(left[name]["kept"] for name in names) / max(sum(dense[name]["kept"] for name in names), 1)
+
+
+def _fraction(root: Path, network: Stage, fact: str) -> float:
+    dense, left = (read_json(root / folder / "facts.json")[fact] for folder in (DENSE, network.path))
+    return left / dense
+
+
+def _layers(root: Path, network: Stage) -> list[Layer]:
+    dense, left = (read_json(root / folder / "facts.json")["layers"] for folder in (DENSE, network.path))
+    return [
+        Layer(name, facts["shape"], left[name]["shape"], 1 - left[name]["kept"] / facts["kept"])
+        for name, facts in dense.items()
+        if name in left
+    ]
+
+
+def _prune_report(root: Path, network: Stage) -> dict[str, Any]:
+    return read_json(root / Path(network.path).parent / "pruned" / "prune.json")
+
+
+def _target(root: Path, target: TargetSpec, sparsity: float | None, chosen: Chosen, drop: Interval) -> TargetResult:
+    """Asked against achieved, on the network that is kept."""
+    kind = "sparsity" if sparsity is not None else target.kind
+    asked = sparsity if sparsity is not None else target.asked
+    achieved, held = _achieved(root, kind, asked, chosen)
+    if held and target.max_drop is not None:
+        high, low = drop.high, drop.low
+        allowed = high is not None and high <= target.max_drop
+        certain = low is None or low <= target.max_drop
+        outcome = "met" if allowed else "inconclusive" if certain else "missed"
+    else:
+        outcome = "met" if held else "missed"
+    wanted = chosen.wanted
+    return TargetResult(
+        kind,
+        asked,
+        achieved,
+        target.max_drop,
+        outcome if wanted is None else "missed",
+        chosen.reason,
+        None if wanted is None else wanted.sparsity,
+        None if wanted is None else wanted.drop,
+    )
+
+
+def _achieved(root: Path, kind: str, asked: float, chosen: Chosen) -> tuple[Interval, bool]:
+    """What was measured of the target, and whether that holds it; a sparsity counts over the layers that compete."""
+    network = chosen.network
+    if kind in ("sparsity", "macs"):
+        value = _competing(root, network) if kind == "sparsity" else _fraction(root, network, "macs")
+        exact = Interval(value, value, value, 0.95, 1, "counted")
+        return exact, value >= asked - 0.005 if kind == "sparsity" else value <= asked + 0.005
+    targets = sorted((root / "export").iterdir())
+    if kind == "size":
+        size = read_size(targets[0])
+        return size, size.estimate <= asked
+    try:
+        measured = read_speed(root / "latency" / targets[0].name)
+    except UnavailableError as error:
+        return Interval(0.0, None, None, 0.95, 0, str(error)), False
+    if kind == "speedup":
+        return measured.speedup, measured.speedup.low is not None and measured.speedup.low >= asked
+    return measured.latency_ms, measured.latency_ms.high is not None and measured.latency_ms.high <= asked

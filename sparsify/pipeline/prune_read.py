@@ -1,0 +1,66 @@
+"""What the stages of a prune run measured, read back. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify.errors import UnavailableError
+from sparsify.pipeline.outcome import read_json
+from sparsify.stats import Interval, paired_difference
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Speedup over dense, and the median latency, each with its interval."""
+
+    speedup: Interval
+    latency_ms: Interval
+
+
+def read_scores(folder: Path, name: str) -> NDArray[np.float32]:
+    """The metric of every example, (N,), that a stage wrote under `name`."""
+    from safetensors.numpy import load_file
+
+    return load_file(folder / "scores.safetensors")[name]
+
+
+def drop_of(dense: Path, other: Path) -> Interval:
+    """Dense minus other on validation, paired example by example; above 0 the other is worse."""
+    return paired_difference(read_scores(dense, "validation"), read_scores(other, "validation"))
+
+
+def read_size(export: Path) -> Interval:
+    """Packed bytes of an export; exact, so without an interval."""
+    packed = float(read_json(export / "sizes.json")["packed"])
+    return Interval(packed, packed, packed, 0.95, 1, "counted")
+
+
+def read_speed(folder: Path) -> Measured:
+    """What a latency stage measured.
+
+    Raises:
+        UnavailableError: the target cannot run here, so that no latency can be searched for.
+    """
+    from sparsify_export.measurement import Latency
+
+    record = read_json(folder / "latency.json")
+    if "status" in record:
+        raise UnavailableError(
+            f"{folder.name}: expected a target that runs here, to search for a latency, got one that does not: "
+            f"{record['status']}; name another with --target"
+        )
+    latency = Latency.from_json(record)
+    return Measured(latency.interval, _median(latency.sparse_ms))
+
+
+def _median(samples: tuple[float, ...], resamples: int = 2000) -> Interval:
+    """Median with a percentile bootstrap over samples, 95%."""
+    values = np.asarray(samples)
+    rng = np.random.default_rng(0)
+    medians = np.median(values[rng.integers(values.size, size=(resamples, values.size))], axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return Interval(float(np.median(values)), float(low), float(high), 0.95, values.size, "bootstrap over samples")

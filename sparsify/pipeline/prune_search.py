@@ -1,0 +1,154 @@
+"""Which removal: the one that is asked for, or the least that meets a target by measurement.
+
+Size, latency and speedup are searched by bisection over sparsity, on the networks before recovery: recovery changes no
+shape. A latency counts by the bound of its interval that could embarrass it. Where the drop is then larger than
+allowed, the sparsity is searched downwards, with recovery, for the largest that keeps within it; that one is kept, and
+what the target would have cost is said. Every trial is a stage, so that a search resumes where it stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sparsify.pipeline.prune_plan import DENSE, PrunePlan, below
+from sparsify.pipeline.prune_read import Measured, drop_of, read_size, read_speed
+from sparsify.pipeline.scheduler import Scheduler
+from sparsify.pipeline.stage import Stage
+from sparsify.stats import Interval
+
+HIGHEST = 0.95
+"""The sparsity that is tried first: what it does not reach, none reaches."""
+_FINEST = 0.01
+_DROP_TRIALS = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One sparsity that was tried.
+
+    Attributes:
+        sparsity: what was asked of the removal; None where it was MACs.
+        met: whether the target was met.
+        achieved: what was measured of it, in the target's own unit.
+        drop: of the metric on validation, after recovery; None where the trial was not recovered.
+    """
+
+    sparsity: float | None
+    met: bool
+    achieved: Interval | None
+    drop: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The network that is kept, and why.
+
+    Attributes:
+        network: its stage.
+        trials: all that was tried, in order.
+        reason: why this one.
+        wanted: the trial that meets the target at too large a drop, where that is why another was kept.
+    """
+
+    network: Stage
+    trials: tuple[Trial, ...] = field(default=())
+    reason: str = "as asked"
+    wanted: Trial | None = None
+
+
+class Search:
+    """The search of one run."""
+
+    def __init__(self, plan: PrunePlan, scheduler: Scheduler, root: Path) -> None:
+        self._plan, self._scheduler, self._root = plan, scheduler, root
+        self._trials: list[Trial] = []
+        self._target = plan.recipe.target
+
+    def run(self) -> Chosen:
+        """Bring dense and the chosen network to completion.
+
+        Raises:
+            SparsifyError: a stage failed.
+        """
+        self._scheduler.run([self._plan.dense()])
+        if (sparsity := self._plan.recipe.sparsity) is not None:
+            network, reason = self._recovered(sparsity), "as asked"
+        elif self._target.macs is not None:
+            return Chosen(self._recovered(None, self._target.macs))
+        else:
+            sparsity, reason = self._least()
+            network = self._recovered(sparsity)
+        return self._within_drop(network, sparsity, reason)
+
+    def _least(self) -> tuple[float, str]:
+        """The least sparsity that meets the target, or the highest there is."""
+        if not self._try(HIGHEST).met:
+            return HIGHEST, f"not even sparsity {HIGHEST:g} meets the target"
+        low, high = 0.0, HIGHEST
+        while high - low > _FINEST and len(self._trials) < self._target.trials:
+            middle = round((low + high) / 2, 4)
+            low, high = (low, middle) if self._try(middle).met else (middle, high)
+        return high, f"the least sparsity found to meet the target, in {len(self._trials)} trials"
+
+    def _try(self, sparsity: float) -> Trial:
+        """Measure one sparsity, without recovery."""
+        network = self._plan.pruned(sparsity)
+        self._scheduler.run([network])
+        under = below(network)
+        exports = self._plan.exports(network, under)[:1]
+        self._scheduler.run(exports)
+        folder = self._root / exports[0].path
+        if self._target.size is not None:
+            achieved = read_size(folder)
+            met = achieved.estimate <= self._target.size
+        else:
+            latency = self._plan.latencies(under)[0]
+            self._scheduler.run([latency])
+            met, achieved = self._fast_enough(read_speed(self._root / latency.path))
+        self._trials.append(Trial(sparsity, met, achieved))
+        return self._trials[-1]
+
+    def _fast_enough(self, measured: Measured) -> tuple[bool, Interval]:
+        """By the bound that could embarrass it: of a speedup the lower, of a latency the upper."""
+        if self._target.speedup is not None:
+            speedup = measured.speedup
+            return speedup.low is not None and speedup.low >= self._target.speedup, speedup
+        latency = measured.latency_ms
+        assert self._target.latency_ms is not None
+        return latency.high is not None and latency.high <= self._target.latency_ms, latency
+
+    def _recovered(self, sparsity: float | None, macs: float | None = None) -> Stage:
+        pruned = self._plan.pruned(sparsity, macs)
+        self._scheduler.run([pruned])
+        recovered = self._plan.recovered(pruned)
+        if recovered is not pruned:
+            self._scheduler.run([recovered])
+        return recovered
+
+    def _within_drop(self, network: Stage, sparsity: float, reason: str) -> Chosen:
+        """`network`, or the largest removal below it whose drop is allowed."""
+        allowed = self._target.max_drop
+        drop = self._drop(network)
+        if allowed is None or (drop.high is not None and drop.high <= allowed):
+            return Chosen(network, tuple(self._trials), reason)
+        wanted = Trial(sparsity, True, None, drop)
+        if self._plan.recipe.removal.pattern.sparsity is not None:  # n:m has no less
+            return Chosen(network, tuple(self._trials), f"{reason}; its drop is larger than allowed", wanted)
+        low, high, kept = 0.0, sparsity, None
+        for _ in range(_DROP_TRIALS):
+            middle = round((low + high) / 2, 4)
+            found = self._recovered(middle)
+            drop = self._drop(found)
+            held = drop.high is not None and drop.high <= allowed
+            self._trials.append(Trial(middle, False, None, drop))
+            if held:
+                low, kept = middle, found
+            else:
+                high = middle
+        if kept is None:
+            return Chosen(network, tuple(self._trials), f"{reason}; no sparsity tried keeps within the drop", wanted)
+        return Chosen(kept, tuple(self._trials), "the largest removal found within the drop", wanted)
+
+    def _drop(self, network: Stage) -> Interval:
+        return drop_of(self._root / DENSE, self._root / network.path)

@@ -1,0 +1,251 @@
+"""The bodies of the stages of `sparsify prune`; run in a worker, torch and all.
+
+A network's folder is a ticket's folder (`network.json`, `mask.safetensors`, `weights.safetensors`) and its scores:
+`score.json` with the mean, `scores.safetensors` with the metric of every validation example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.channels.macs import count_macs
+from sparsify.channels.remove import Removed, remove_channels
+from sparsify.criteria.catalogue import CRITERIA as CATALOGUE
+from sparsify.criteria.registry import CRITERIA, SOLVERS, Context, Solver
+from sparsify.criteria.rows import within_rows
+from sparsify.data.calibration import calibration_batches
+from sparsify.data.load import Data, Split
+from sparsify.errors import UsageError
+from sparsify.lottery.controls import shuffled_mask
+from sparsify.lottery.ticket import Ticket
+from sparsify.masks.mask import Mask
+from sparsify.masks.select import Selection, select
+from sparsify.models.build import prunable
+from sparsify.models.network import Network
+from sparsify.models.saved import save_network
+from sparsify.models.sources import open_source
+from sparsify.pipeline.prune_specs import CompareStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
+from sparsify.recipe.prune_recipe import RemovalSpec
+from sparsify.seeds import derive_seed
+from sparsify.store.atomic import write_json
+from sparsify.store.weights import save_tensors
+from sparsify.train.evaluate import evaluate
+from sparsify.train.keeper import Keeper
+from sparsify.train.task import TASKS, Task
+from sparsify.train.task_catalogue import TASKS as ENTRIES
+
+SCORE, SCORES, REPORT, FACTS = "score.json", "scores.safetensors", "prune.json", "facts.json"
+
+
+def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
+    """Open the trained network and score it."""
+    module, network = open_source(
+        spec.model,
+        weights=None if spec.weights is None else Path(spec.weights),
+        input_shape=data.input_shape,
+        classes=data.classes if _entry(spec).labelled else None,
+        allow_import=spec.allow_import,
+        seed=spec.seed,
+    )
+    _save(out, network, Mask.dense(module, prunable(module)), module)
+    _score(out, module, _task(spec), _targets(spec, data.validation, module))
+
+
+def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path], out: Path) -> None:
+    """Remove what the recipe says, and nothing else: scored as it is, before any recovery."""
+    dense = Ticket(parents["dense"])
+    module = dense.module(allow_import=spec.source.allow_import)
+    batches = _calibration(spec.source, data, module, spec.removal.calibration, spec.seed)
+    if spec.removal.pattern.kind == "channel":
+        network, mask, module, report = _remove(spec, dense.network, module, batches)
+    else:
+        network = dense.network
+        mask, report = _mask(spec, module, batches)
+        mask.apply_(module)
+    _save(out, network, mask, module)
+    write_json(out / REPORT, report)
+    targets = _targets(spec.source, data.validation, dense.module(allow_import=spec.source.allow_import))
+    _score(out, module, _task(spec.source), targets)
+
+
+def recover_network(spec: RecoverStageSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
+    """Train, recalibrate or reconstruct the pruned network, its zeros held."""
+    from sparsify.train.recover import recover
+
+    pruned = Ticket(parents["pruned"])
+    dense = Ticket(parents["dense"]).module(allow_import=spec.source.allow_import)
+    module = pruned.module(allow_import=spec.source.allow_import)
+    targeted = replace(
+        data,
+        train=_targets(spec.source, data.train, dense),
+        validation=_targets(spec.source, data.validation, dense),
+    )
+    mask, history = recover(
+        module,
+        targeted,
+        spec.recovery,
+        mask=pruned.mask,
+        teacher=dense,
+        task=_task(spec.source),
+        calibration=calibration_batches(targeted, min(spec.calibration, len(data.train)), spec.seed),
+        seed=spec.seed,
+        device=spec.source.device,
+        keeper=keeper,
+    )
+    _save(out, pruned.network, mask, module)
+    write_json(out / Ticket.HISTORY, history)
+    _score(out, module, _task(spec.source), targeted.validation)
+
+
+def save_model(spec: CompareStageSpec, parents: Mapping[str, Path], out: Path) -> None:
+    """The folder that `sparsify.load` reads."""
+    chosen = Ticket(parents["network"])
+    save_network(out, chosen.module(allow_import=spec.source.allow_import), chosen.network)
+    chosen.mask.save(out / Ticket.MASK)
+
+
+def compare(spec: CompareStageSpec, data: Data, parents: Mapping[str, Path], out: Path) -> None:
+    """Read the test set, once: the scores of dense and chosen, example by example."""
+    allowed = spec.source.allow_import
+    modules = {role: Ticket(folder).module(allow_import=allowed) for role, folder in parents.items()}
+    test = _targets(spec.source, data.test, modules["dense"])
+    scores = {role: evaluate(module, test, task=_task(spec.source)).scores for role, module in modules.items()}
+    save_tensors(out / SCORES, scores)
+
+
+def _entry(spec: SourceSpec) -> Any:
+    if spec.task not in ENTRIES:
+        raise UsageError(f"task: expected one of {', '.join(ENTRIES)}, got {spec.task!r}; see `sparsify ls tasks`")
+    return ENTRIES[spec.task]
+
+
+def _task(spec: SourceSpec) -> Task:
+    _entry(spec)
+    return TASKS[spec.task]
+
+
+def _targets(spec: SourceSpec, split: Split, dense: nn.Module) -> Split:
+    """The split's own labels, or the dense network's outputs where the task holds a network against it."""
+    if _entry(spec).labelled:
+        return split
+    dense.eval()
+    with torch.inference_mode():
+        outputs = torch.cat([dense(part) for part in split.images.split(256)])
+    return Split(split.images, outputs.clone())
+
+
+def _calibration(spec: SourceSpec, data: Data, dense: nn.Module, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    if not count:
+        return []
+    drawn = calibration_batches(data, min(count, len(data.train)), seed)
+    return [(part.images, part.labels) for x, y in drawn for part in (_targets(spec, Split(x, y), dense),)]
+
+
+def _scores(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    context = Context(module, prunable(module), spec.seed, batches, partial(_task(spec.source).loss))
+    scores = CRITERIA[spec.removal.criterion](context)
+    by_row = CATALOGUE[spec.removal.criterion].scope == "row" and spec.removal.pattern.kind == "unstructured"
+    return within_rows(scores) if by_row else scores
+
+
+def _mask(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[Mask, dict[str, Any]]:
+    """The mask that the criterion, pattern and allocation give; SparseGPT also moves what it keeps."""
+    removal = spec.removal
+    solver = SOLVERS.get(removal.criterion)
+    selection = select(
+        _weights(module) if solver else _scores(spec, module, batches),
+        pattern=removal.pattern,
+        sparsity=spec.sparsity,
+        allocation=_allocation(removal),
+        overrides=removal.overrides,
+    )
+    mask = selection.mask if solver is None else _solve(solver, spec, module, batches, selection)
+    if removal.shuffled:
+        mask = _shuffled(removal, mask, spec.seed)
+    return mask, {"skipped": dict(selection.skipped)}
+
+
+def _solve(
+    solver: Solver,
+    spec: PruneStageSpec,
+    module: nn.Module,
+    batches: list[tuple[Tensor, Tensor]],
+    selection: Selection,
+) -> Mask:
+    """The solver's mask with the counts of `selection`, its new weights put into `module`."""
+    names = [name for name in prunable(module) if name not in selection.skipped]
+    wanted = {name: 1 - selection.mask.layer_density[name] for name in names}
+    mask, weights = solver(module, names, batches, pattern=spec.removal.pattern, sparsity=wanted)
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, weight in weights.items():
+            parameters[name].copy_(weight)
+    return Mask({**{name: selection.mask[name] for name in selection.mask}, **{name: mask[name] for name in mask}})
+
+
+def _shuffled(removal: RemovalSpec, mask: Mask, seed: int) -> Mask:
+    if removal.pattern.kind != "unstructured":
+        raise UsageError(f"removal.shuffled: expected the pattern unstructured, got {removal.pattern}; leave it out")
+    return shuffled_mask(mask, derive_seed(seed, "shuffled"))
+
+
+def _allocation(removal: RemovalSpec) -> Literal["global", "uniform", "erk"]:
+    """What `auto` means: global where the criterion's scores can be compared over the network, else uniform."""
+    if removal.allocation != "auto":
+        return removal.allocation
+    return "global" if CATALOGUE[removal.criterion].scope == "network" else "uniform"
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name].detach().abs() for name in prunable(module)}
+
+
+def _remove(
+    spec: PruneStageSpec, network: Network, module: nn.Module, batches: list[tuple[Tensor, Tensor]]
+) -> tuple[Network, Mask, nn.Module, dict[str, Any]]:
+    """The network without the channels that score lowest, physically smaller."""
+    how = _allocation(spec.removal)
+    if how == "erk":
+        raise UsageError("allocation: expected global or uniform for channels, got erk; ERK spreads single weights")
+    removed: Removed = remove_channels(
+        module,
+        batches[0][0] if batches else network.example(),
+        sparsity=spec.sparsity,
+        macs=spec.macs,
+        scores=_scores(spec, module, batches),
+        round_to=spec.removal.round_to,
+        allocation=how,
+        overrides=spec.removal.overrides,
+    )
+    shrunk = replace(network, channels=[*network.channels, *removed.history])
+    return shrunk, Mask.dense(removed.module, prunable(removed.module)), removed.module, removed.report.to_json()
+
+
+def _save(out: Path, network: Network, mask: Mask, module: nn.Module) -> None:
+    network.save(out)
+    mask.save(out / Ticket.MASK)
+    save_tensors(out / Ticket.WEIGHTS, module.state_dict())
+    layers = {name: {"shape": list(mask[name].shape), "kept": kept} for name, kept in mask.layer_kept.items()}
+    facts = {
+        "macs": count_macs(module, network.example(1)).total,
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "prunable": mask.total,
+        "kept": mask.kept,
+        "layers": layers,
+    }
+    write_json(out / FACTS, facts)
+
+
+def _score(out: Path, module: nn.Module, task: Task, split: Split) -> None:
+    device = next(module.parameters()).device
+    score = evaluate(module, Split(split.images.to(device), split.labels.to(device)), task=task)
+    write_json(out / SCORE, {"metric": score.metric, "value": score.value, "loss": score.loss, "examples": len(split)})
+    save_tensors(out / SCORES, {"validation": score.scores})

@@ -1,0 +1,133 @@
+"""The report of a prune run: asked against achieved, what it cost, what it gained, layer by layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sparsify.report import read
+from sparsify.report.cells import facts_list, figure, table, told, word
+from sparsify.report.export_section import how_measured, latency_table, sizes_table
+from sparsify.report.markup import Html, element, join
+from sparsify.report.page import render_page
+from sparsify.report.provenance_section import provenance_section
+from sparsify.report.prune_sentence import drop_told, is_share, target_told
+from sparsify.report.words import percent
+
+_NETWORK = {"dense": "as it was given", "pruned": "before recovery", "recovered": "after recovery"}
+_LAYER = re.compile(r"^layer\.(.+)\.sparsity$")
+
+
+def render_prune_report(metrics: Mapping[str, Any], *, recipe: str = "") -> str:
+    """One self-contained page; the same metrics give the same bytes.
+
+    Args:
+        metrics: The flat mapping of `metrics.json` (`prune_metrics` has the names).
+        recipe: The resolved recipe's text; empty leaves it out.
+    """
+    return render_page(
+        metrics,
+        str(metrics["answer"]),
+        _target_section(metrics),
+        _networks_section(metrics),
+        _search_section(metrics),
+        _gains_section(metrics),
+        _layers_section(metrics),
+        provenance_section(metrics, recipe),
+    )
+
+
+def _target_section(metrics: Mapping[str, Any]) -> Html:
+    facts = [
+        ("asked", f"{metrics['target.kind']} {told(metrics['target.asked'])}"),
+        ("achieved", target_told(metrics, "target.achieved")),
+        ("kept", str(metrics["target.reason"])),
+        ("removed", f"{percent(metrics['export.sparsity'])} of the prunable weights ({metrics['run.pattern']})"),
+        ("work left", f"{percent(metrics['export.macs_fraction'])} of the multiplications, were zeros skipped nowhere"),
+        ("drop on validation", f"{drop_told(metrics, 'export.drop')}, dense minus kept, paired example by example"),
+        ("drop on test", f"{drop_told(metrics, 'export.test_drop')}, read once"),
+    ]
+    if "target.max_drop" in metrics:
+        facts.insert(2, ("largest drop allowed", told(metrics["target.max_drop"])))
+    return element("section", element("h2", "Target ", word(str(metrics["target.outcome"]))), facts_list(facts))
+
+
+def _networks_section(metrics: Mapping[str, Any]) -> Html:
+    metric = str(metrics["run.metric"]).replace("_", " ")
+    shown = percent if is_share(metrics) else _plain
+    rows = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            element("td", figure(metrics, f"network.{name}.validation", shown), class_="number"),
+            element("td", f"{metrics[f'network.{name}.macs']:,}", class_="number"),
+            element("td", f"{metrics[f'network.{name}.parameters']:,}", class_="number"),
+            element("td", what),
+        )
+        for name, what in _NETWORK.items()
+        if f"network.{name}.macs" in metrics
+    ]
+    head = ["network", f"{metric} on validation", "MACs", "parameters", ""]
+    return element("section", element("h2", "Quality"), table(head, rows, numeric=(1, 2, 3)))
+
+
+def _search_section(metrics: Mapping[str, Any]) -> Html | None:
+    keys = sorted({name.partition(".")[0] for name in metrics if name.startswith("trial_")})
+    if not keys:
+        return None
+    rows = [
+        element(
+            "tr",
+            element("td", percent(metrics[f"{key}.sparsity"]), class_="number"),
+            element("td", target_told(metrics, f"{key}.achieved") if f"{key}.achieved" in metrics else ""),
+            element("td", drop_told(metrics, f"{key}.drop") if f"{key}.drop" in metrics else ""),
+            element("td", word("met" if metrics[f"{key}.met"] else "")),
+        )
+        for key in keys
+    ]
+    head = ["sparsity", str(metrics["target.kind"]), "drop", "target"]
+    return element("section", element("h2", "Search"), table(head, rows, numeric=(0,)))
+
+
+def _gains_section(metrics: Mapping[str, Any]) -> Html:
+    return element(
+        "section",
+        element("h2", "What it gains"),
+        sizes_table(metrics),
+        latency_table(metrics),
+        *[how_measured(metrics, target) for target in read.targets(metrics)],
+    )
+
+
+def _layers_section(metrics: Mapping[str, Any]) -> Html:
+    rows = list(_layer_rows(metrics))
+    skipped = {name.removeprefix("skipped."): str(why) for name, why in metrics.items() if name.startswith("skipped.")}
+    left = facts_list(sorted(skipped.items())) if skipped else None
+    return element(
+        "section",
+        element("h2", "Layer by layer"),
+        table(["weight", "shape", "was", "sparsity"], rows, numeric=(3,)),
+        join(element("h3", "Left as it was, and why"), left) if left else None,
+    )
+
+
+def _layer_rows(metrics: Mapping[str, Any]) -> Iterator[Html]:
+    for key in metrics:
+        if match := _LAYER.match(key):
+            name = match[1]
+            yield element(
+                "tr",
+                element("th", name, scope="row"),
+                element("td", _shape(metrics[f"layer.{name}.shape"])),
+                element("td", _shape(metrics[f"layer.{name}.dense_shape"])),
+                element("td", percent(metrics[key]), class_="number"),
+            )
+
+
+def _shape(sides: list[int]) -> str:
+    return " x ".join(map(str, sides))
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4f}"

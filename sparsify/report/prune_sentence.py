@@ -1,0 +1,72 @@
+"""What a prune run's numbers say, in one sentence, and nothing they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparsify.report.sentence import speed_clauses
+from sparsify.report.words import between, milliseconds, percent, points, ratio, size
+
+_UNITS = {"sparsity": percent, "macs": percent, "size": size, "latency_ms": milliseconds, "speedup": ratio}
+
+
+def prune_sentence(metrics: Mapping[str, Any]) -> str:
+    """Asked against achieved, what it costs on validation, what it gains in bytes and in time."""
+    clauses = [_target(metrics), _drop(metrics), _wanted(metrics), _size(metrics), *speed_clauses(metrics)]
+    return "; ".join(clause for clause in clauses if clause) + "."
+
+
+def target_told(metrics: Mapping[str, Any], key: str) -> str:
+    """A figure of the target in its own unit, with its interval."""
+    kind = str(metrics["target.kind"])
+    shown = _UNITS[kind]
+    low, high = metrics.get(f"{key}.ci_low"), metrics.get(f"{key}.ci_high")
+    around = f" ({between(metrics, key, shown)})" if low is not None and low != high else ""
+    return f"{shown(float(metrics[key]))}{around}"
+
+
+def drop_told(metrics: Mapping[str, Any], key: str) -> str:
+    """A drop: in points where the metric is a share, else in the metric's own units."""
+    shown = points if is_share(metrics) else _plain
+    interval = between(metrics, key, shown)
+    unit = " points" if is_share(metrics) else ""
+    return f"{shown(float(metrics[key]))}{unit}" + (f" ({interval})" if interval else "")
+
+
+def is_share(metrics: Mapping[str, Any]) -> bool:
+    """Whether the metric lies in [0, 1] and is told in percent."""
+    return metrics.get("run.metric") in ("accuracy", "token_accuracy", "agreement")
+
+
+def _plain(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _target(metrics: Mapping[str, Any]) -> str:
+    kind, outcome = str(metrics["target.kind"]), metrics["target.outcome"]
+    name = {"latency_ms": "latency", "macs": "share of MACs"}.get(kind, kind)
+    asked = _UNITS[kind](float(metrics["target.asked"]))
+    word = {"met": "The target is met", "missed": "The target is missed"}.get(
+        str(outcome), "Whether the target is met is open"
+    )
+    return f"{word}: {name} {asked} asked, {target_told(metrics, 'target.achieved')} achieved"
+
+
+def _drop(metrics: Mapping[str, Any]) -> str:
+    metric = str(metrics["run.metric"]).replace("_", " ")
+    held = "" if metrics.get("run.labelled") else ", held against the dense network for want of labels"
+    validation, test = drop_told(metrics, "export.drop"), drop_told(metrics, "export.test_drop")
+    return f"{metric} drops by {validation} on validation and {test} on test{held}"
+
+
+def _wanted(metrics: Mapping[str, Any]) -> str:
+    if (drop := metrics.get("target.wanted_drop")) is None:
+        return ""
+    sparsity = metrics.get("target.wanted_sparsity")
+    at = f"sparsity {percent(sparsity)}" if sparsity is not None else "the removal that meets it"
+    return f"{at} would cost {drop_told(metrics, 'target.wanted_drop')}" if drop is not None else ""
+
+
+def _size(metrics: Mapping[str, Any]) -> str:
+    return f"packed it takes {percent(metrics['size.packed_fraction'])} of the dense bytes"
