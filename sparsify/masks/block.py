@@ -51,4 +51,5 @@ def block_sums(scores: Tensor, rows: int, cols: int) -> Tensor:
 
 def spread(kept: Tensor, rows: int, cols: int, shape: Sequence[int]) -> Tensor:
     """What is kept of a weight of `shape`, from what is kept of its blocks."""
-    return kept.repeat_interleave(rows, 0).repeat_interleave(cols, 1).reshape(tuple(shape))
+    height, width = kept.shape
+    return kept.view(height, 1, width, 1).expand(height, rows, width, cols).reshape(tuple(shape))

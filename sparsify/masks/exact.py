@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparsify.masks.radix import Keys, take, threshold
+from sparsify.masks.rank import Keys, take, threshold
 
 # Scores of one chunk; with what is computed from them they stay in the second-level cache.
 _CHUNK = 1 << 17
+# Scores that are looked at beforehand, to know about where the threshold is.
+_SAMPLE = 1 << 16
 
 
 def keep_highest(scores: Sequence[Tensor], count: int, candidates: Sequence[Tensor] | None = None) -> list[Tensor]:
@@ -34,7 +36,7 @@ def keep_highest(scores: Sequence[Tensor], count: int, candidates: Sequence[Tens
     among = None if candidates is None else [candidate.cpu().reshape(-1) for candidate in candidates]
     available = sum(int(part.sum()) for part in among) if among is not None else sum(part.numel() for part in flat)
     if 0 < count < available:
-        kept = _cut(flat, count, among)
+        kept = _cut(flat, count, available, among)
     else:
         everything = among or [torch.ones_like(part, dtype=torch.bool) for part in flat]
         kept = [part & (count > 0) for part in everything]
@@ -48,9 +50,17 @@ def _of_one_dtype(scores: Sequence[Tensor]) -> list[Tensor]:
     return [score.detach().to("cpu", wide).reshape(-1) for score in scores]
 
 
-def _cut(flat: list[Tensor], count: int, among: list[Tensor] | None) -> list[Tensor]:
+def _cut(flat: list[Tensor], count: int, available: int, among: list[Tensor] | None) -> list[Tensor]:
     """Keep what is above the threshold, and the first of what is equal to it."""
-    found = threshold(lambda: map(_keys, _candidates(flat, among)), count, bits=flat[0].element_size() * 8)
+    total = sum(score.numel() for score in flat)
+    sample = torch.cat(list(_candidates(flat, among, max(total // _SAMPLE, 1))))
+    found = threshold(
+        lambda: map(_keys, _candidates(flat, among)),
+        count,
+        available,
+        bits=flat[0].element_size() * 8,
+        sample=_keys(sample),
+    )
     value, ties = _score_of(found.key, flat[0].dtype), found.ties
     kept: list[Tensor] = []
     for score, candidate in zip_longest(flat, among or ()):
@@ -62,14 +72,16 @@ def _cut(flat: list[Tensor], count: int, among: list[Tensor] | None) -> list[Ten
     return kept
 
 
-def _candidates(flat: list[Tensor], among: list[Tensor] | None) -> Iterator[Tensor]:
+def _candidates(flat: list[Tensor], among: list[Tensor] | None, step: int = 1) -> Iterator[Tensor]:
+    """The scores that compete, chunk by chunk, or every `step`th place of them."""
     for score, candidate in zip_longest(flat, among or ()):
-        for here in _chunks(score.numel()):
-            yield score[here] if candidate is None else score[here][candidate[here]]
+        for here in _chunks(score.numel(), _CHUNK * step):
+            part = score[here][::step]
+            yield part if candidate is None else part[candidate[here][::step]]
 
 
-def _chunks(length: int) -> Iterator[slice]:
-    return (slice(start, start + _CHUNK) for start in range(0, length, _CHUNK))
+def _chunks(length: int, size: int = _CHUNK) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, length, size))
 
 
 def _keys(scores: Tensor) -> Keys:

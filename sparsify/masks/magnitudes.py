@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from sparsify.errors import UsageError
-from sparsify.masks.radix import Keys
+from sparsify.masks.rank import Keys
 
 # Dtypes that are read, by their name in a safetensors file: bytes an element, and the bits of infinity.
 _INFINITY = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}

@@ -30,7 +30,7 @@ def keep_n_of_m(scores: Tensor, n: int, m: int, axis: int) -> Tensor:
         m: size of a group.
         axis: which axis the groups lie along; Linear (out, in) and Conv (out, in, kh, kw) multiply over axis 1.
     """
-    groups = scores.unflatten(axis, (scores.shape[axis] // m, m)).movedim(axis % scores.dim() + 1, 0)
+    groups = scores.unflatten(axis, (scores.shape[axis] // m, m)).movedim(axis % scores.dim() + 1, 0).contiguous()
     kept = torch.empty_like(groups, dtype=torch.bool)
     if m <= _PAIRS_UP_TO:
         beaten_by = [torch.zeros(groups.shape[1:], dtype=torch.uint8) for _ in range(m)]

@@ -1,8 +1,9 @@
 """Prune a safetensors file by magnitude, one-shot, holding a piece of it at a time.
 
-The masks are those of `select` on the absolute values, exactly. Thresholds come from histograms over the bits of the
-floats (`radix.py`): one or two passes of reading, one more where ties have to be told apart between layers, and a last
-that writes. Nothing is mapped or held: memory is one piece, or one band of blocks, whatever the file's size.
+The masks are those of `select` on the absolute values, exactly. Thresholds come from the bits of the floats
+(`rank.py`): one pass of reading, two more where the sample misled, one more where ties have to be told apart between
+layers, and a last that writes. Nothing is mapped or held: memory is one piece, or one band of blocks, and the keys
+gathered about the threshold, whatever the file's size.
 """
 
 from __future__ import annotations

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sparsify.errors import UsageError
 from sparsify.masks.block import block_sums, spread, tile
-from sparsify.masks.magnitudes import as_floats, as_tensor, magnitudes, stored
+from sparsify.masks.magnitudes import as_floats, as_tensor, magnitudes, stored, width
 from sparsify.masks.nm import keep_n_of_m
-from sparsify.masks.radix import Keys, take
+from sparsify.masks.rank import Flags, Keys, take
 from sparsify.recipe.pattern import Pattern
 from sparsify.store.tensor_file import TensorEntry, TensorFile
+
+# Weights that are looked at in one place, where some are looked at beforehand.
+_NEIGHBOURS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,24 @@ class Layer:
         for weights in self._weights():
             yield self._keys(weights, bits)
 
+    @property
+    def units(self) -> int:
+        """How many units it has."""
+        return math.prod(self.entry.shape) // max(self.pattern.rows * self.pattern.cols, 1)
+
+    def sample(self, bits: int, size: int) -> Keys:
+        """About `size` of its keys, from places spread evenly over it, some neighbours at each."""
+        weights = self._unit() if self.pattern.kind == "block" else _NEIGHBOURS
+        place = weights * width([self.entry.dtype]) // 8
+        places = max(size // (weights // max(self.pattern.rows * self.pattern.cols, 1)), 1)
+        step = place * max((self.entry.end - self.entry.start) // (place * places), 1)
+        found = [
+            self._keys(stored(piece, self.entry.dtype), bits)
+            for start in range(self.entry.start, self.entry.end, step)
+            for piece in self.file.pieces(start, min(start + place, self.entry.end))
+        ]
+        return np.concatenate(found) if found else np.empty(0, dtype=f"u{bits // 8}")
+
     def pruned(self, cut: Cut | None) -> Iterator[tuple[memoryview, int]]:
         """Its bytes with the removed weights zero, and the number of weights kept, piece by piece; n:m needs no cut."""
         ties = cut.ties if cut else 0
@@ -62,7 +82,7 @@ class Layer:
             yield memoryview(weights).cast("B"), int(np.count_nonzero(kept))
 
     def _weights(self) -> Iterator[Keys]:
-        unit = self._unit() * (4 if self.entry.dtype == "F32" else 2)
+        unit = self._unit() * width([self.entry.dtype]) // 8
         for piece in self.file.pieces(self.entry.start, self.entry.end, unit=unit):
             yield stored(piece, self.entry.dtype)
 
@@ -91,14 +111,14 @@ class Layer:
             raise UsageError(f"weights of {name}: expected blocks whose sums are finite, got inf; scale the layer down")
         return sums.flatten().numpy().view(np.uint32)
 
-    def _spread(self, units: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    def _spread(self, units: Flags, size: int) -> Flags:
         if self.pattern.kind != "block":
             return units
         rows, cols = tile(self.pattern, self.axis)
         across = math.prod(self.entry.shape[1:]) // cols
         return spread(torch.from_numpy(units.reshape(-1, across)), rows, cols, (size,)).numpy()
 
-    def _kept_of_groups(self, weights: Keys) -> NDArray[np.bool_]:
+    def _kept_of_groups(self, weights: Keys) -> Flags:
         n, m = self.pattern.n, self.pattern.m
         keys = magnitudes(weights, self.entry.dtype, self.entry.name, into=weights.itemsize * 8)
         groups = as_tensor(keys).view(-1, m, self._inner())

@@ -8,8 +8,11 @@ import numpy as np
 
 from sparsify.masks.magnitudes import width
 from sparsify.masks.plan import Group
-from sparsify.masks.radix import threshold
+from sparsify.masks.rank import Keys, threshold
 from sparsify.masks.stream_layer import Cut, Layer
+
+# Keys of a group that are looked at beforehand, to know about where the threshold is.
+_SAMPLE = 1 << 16
 
 
 def cuts(layers: Mapping[str, Layer], groups: Sequence[Group]) -> dict[str, Cut]:
@@ -25,7 +28,11 @@ def _of_group(layers: Mapping[str, Layer], count: int) -> dict[str, Cut]:
     bits = 32 if blocks else width([layer.entry.dtype for layer in layers.values()])
     if count == 0:
         return {name: Cut((1 << bits) - 1, 0, bits) for name in layers}
-    cut = threshold(lambda: (keys for layer in layers.values() for keys in layer.keys(bits)), count, bits=bits)
+    total = sum(layer.units for layer in layers.values())
+    sample = _sample(list(layers.values()), bits, total) if bits > 16 and total > 4 * _SAMPLE else None
+    cut = threshold(
+        lambda: (keys for layer in layers.values() for keys in layer.keys(bits)), count, total, bits=bits, sample=sample
+    )
     if len(layers) == 1 or cut.ties == cut.equal:
         return {name: Cut(cut.key, cut.ties, bits) for name in layers}
     shares: dict[str, Cut] = {}
@@ -35,3 +42,8 @@ def _of_group(layers: Mapping[str, Layer], count: int) -> dict[str, Cut]:
         shares[name] = Cut(cut.key, min(ties, equal), bits)
         ties -= shares[name].ties
     return shares
+
+
+def _sample(layers: Sequence[Layer], bits: int, total: int) -> Keys:
+    """Keys from places spread evenly over the layers; a layer has its share of them."""
+    return np.concatenate([layer.sample(bits, _SAMPLE * layer.units // total) for layer in layers])

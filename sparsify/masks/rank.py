@@ -1,0 +1,117 @@
+"""The value of a given rank among any number of keys, exactly, in a few passes that hold one chunk at a time.
+
+A sample brackets the rank; one pass counts the keys above the bracket and gathers those in it (Floyd & Rivest 1975,
+doi 10.1145/360680.360691). Where the sample misled, or too much is tied, radix selection (Knuth, TAOCP 3, 5.2.5) takes
+over: a histogram of the highest 16 bits says which bucket holds the rank, then one of the next 16 bits in that bucket,
+and so on. Both give the same answer, whatever the sample was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keys = NDArray[np.unsignedinteger[Any]]
+Flags = NDArray[np.bool_]
+_DIGIT = 16
+# Keys that may be gathered: a quarter gibibyte of 32 bits, and no more than this share of all.
+_GATHERED, _SHARE = 1 << 26, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where a selection cuts: keys above `key` are in, and of the `equal` ones that are it the first `ties`."""
+
+    key: int
+    ties: int
+    equal: int
+
+
+def threshold(
+    chunks: Callable[[], Iterable[Keys]], count: int, total: int, *, bits: int, sample: Keys | None = None
+) -> Threshold:
+    """The cut that takes the `count` highest keys.
+
+    Args:
+        chunks: gives all keys anew at each call, as flat arrays of one unsigned type.
+        count: how many are taken, at least one and at most `total`.
+        total: how many keys there are.
+        bits: width of a key: 16, 32 or 64.
+        sample: some of the keys, which only makes it faster; worth while above 16 bits.
+    """
+    if sample is not None and sample.size:
+        found = _in_bracket(chunks(), count, total, bits, *_bracket(sample, count / total))
+        if found is not None:
+            return found
+    return _by_radix(chunks, count, bits)
+
+
+def take(values: NDArray[Any], cut: float, ties: int) -> tuple[Flags, int]:
+    """What of one flat chunk is above `cut`, with the first `ties` that equal it; and how many ties are then left."""
+    kept = values > cut
+    if ties <= 0:
+        return kept, 0
+    equal = values == cut
+    found = int(np.count_nonzero(equal))
+    if found > ties:
+        end = int(np.flatnonzero(equal)[ties - 1]) + 1
+        kept[:end] |= equal[:end]
+        return kept, 0
+    if found:
+        kept |= equal
+    return kept, ties - found
+
+
+def _bracket(sample: Keys, share: float) -> tuple[int, int]:
+    """Keys between which the one with `share` of all keys from it upwards is likely to lie.
+
+    Eight standard deviations of a sample's quantile, since neighbours in a sample resemble each other.
+    """
+    ordered = np.sort(sample)
+    margin = 8 * sqrt(max(share * (1 - share), 1 / sample.size) / sample.size)
+    low, high = (int((1 - share + side * margin) * sample.size) for side in (-1, 1))
+    return (int(ordered[low]) if low >= 0 else 0), int(ordered[min(high, sample.size - 1)])
+
+
+def _in_bracket(chunks: Iterable[Keys], count: int, total: int, bits: int, low: int, high: int) -> Threshold | None:
+    """The cut if it lies from `low` to `high`, in one pass; none where it does not or too many keys do."""
+    gathered: list[Keys] = []
+    above = size = 0
+    for keys in chunks:
+        kind = keys.dtype.type
+        above += int(np.count_nonzero(keys > high))
+        inside = keys[(keys - kind(low)) <= kind(high - low)]  # what is below `low` wraps round to the top
+        gathered.append(inside)
+        size += inside.size
+        if size > min(_GATHERED, _SHARE * total) or above >= count:
+            return None
+    if above + size < count:
+        return None
+    return _by_radix(lambda: gathered, count - above, bits)
+
+
+def _by_radix(chunks: Callable[[], Iterable[Keys]], count: int, bits: int) -> Threshold:
+    prefix = equal = 0
+    for shift in range(bits - _DIGIT, -1, -_DIGIT):
+        histogram = np.zeros(1 << _DIGIT, dtype=np.int64)
+        for keys in chunks():
+            histogram += _digits(keys, shift, prefix, bits)
+        at_least = histogram[::-1].cumsum()[::-1]
+        digit = int(np.flatnonzero(at_least >= count)[-1])
+        equal = int(histogram[digit])
+        count -= int(at_least[digit]) - equal
+        prefix = (prefix << _DIGIT) | digit
+    return Threshold(prefix, count, equal)
+
+
+def _digits(keys: Keys, shift: int, prefix: int, bits: int) -> NDArray[np.int64]:
+    """Histogram of the 16 bits at `shift` of the keys that begin with `prefix`."""
+    if shift + _DIGIT < bits:
+        keys = keys[(keys >> keys.dtype.type(shift + _DIGIT)) == prefix]
+    digit = (keys >> keys.dtype.type(shift)).astype(np.uint16)
+    return np.bincount(digit, minlength=1 << _DIGIT)
