@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from sparsify.criteria.layers import Layer
 from sparsify.criteria.untouched import untouched
@@ -59,24 +61,60 @@ def feed(
 
 @contextlib.contextmanager
 def _watched(model: nn.Module, layers: Sequence[Layer], see: See) -> Generator[None]:
-    """Hooks on `layers`, removed at the end."""
+    """Hooks on `layers`, removed at the end, and an ear for linear layers whose weight is used without them."""
     attention = {id(module.out_proj): module for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
-    with contextlib.ExitStack() as hooks:
+    direct = _Direct([layer for layer in layers if isinstance(layer.module, nn.Linear)], see)
+    with contextlib.ExitStack() as hooks, direct:
         for layer in layers:
-            parent = attention.get(id(layer.module))
-            if parent is None:
-                hook = layer.module.register_forward_pre_hook(_before(layer, see), with_kwargs=True)
+            if parent := attention.get(id(layer.module)):
+                handles = [parent.register_forward_hook(_projected(layer, see), with_kwargs=True)]
             else:
-                hook = parent.register_forward_hook(_projected(layer, see), with_kwargs=True)
-            hooks.callback(hook.remove)
+                handles = [
+                    layer.module.register_forward_pre_hook(_before(layer, see, direct.running), with_kwargs=True),
+                    layer.module.register_forward_hook(_after(layer, direct.running), always_call=True),
+                ]
+            for handle in handles:
+                hooks.callback(handle.remove)
         yield
 
 
-def _before(layer: Layer, see: See) -> Callable[..., None]:
+def _before(layer: Layer, see: See, running: set[str]) -> Callable[..., None]:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        running.add(layer.name)
         see(layer, args[0] if args else next(iter(kwargs.values())))
 
     return hook
+
+
+def _after(layer: Layer, running: set[str]) -> Callable[..., None]:
+    def hook(_: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        running.discard(layer.name)
+
+    return hook
+
+
+@final
+class _Direct(TorchFunctionMode):
+    """Sees `linear(input, layer.weight)` where it is not the layer that calls it, as in torchvision's Swin.
+
+    Attributes:
+        running: names of the layers that are running now; what they call is theirs.
+    """
+
+    def __init__(self, layers: Sequence[Layer], see: See) -> None:
+        super().__init__()
+        self._layers, self._see = layers, see
+        self.running: set[str] = set()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Look, then do what was asked."""
+        if func is functional.linear and len(args) > 1:
+            for layer in self._layers:
+                if args[1] is layer.module.weight and layer.name not in self.running:
+                    self._see(layer, args[0])
+        return func(*args, **(kwargs or {}))
 
 
 def _projected(layer: Layer, see: See) -> Callable[..., None]:

@@ -104,3 +104,17 @@ def mean_gradient(network: Differentiable, context: Context) -> dict[str, Tensor
         for name, gradient in network.gradient(batch).items():
             mean[name] += network.share(batch) * gradient
     return mean
+
+
+def informative(scores: dict[str, Tensor], criterion: str) -> dict[str, Tensor]:
+    """`scores`, where they tell any weight from another.
+
+    Raises:
+        UsageError: all are zero.
+    """
+    if scores and not any(bool(score.any()) for score in scores.values()):
+        raise UsageError(
+            f"{criterion}: expected a score other than zero for some weight, got zeros alone; the loss does not depend "
+            "on these weights, or an output layer that starts at zero hides them: train first, or take magnitude"
+        )
+    return scores

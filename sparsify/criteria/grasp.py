@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from sparsify.criteria.context import Batch, Context
-from sparsify.criteria.gradients import Differentiable, differentiable, mean_gradient, zeros
+from sparsify.criteria.gradients import Differentiable, differentiable, informative, mean_gradient, zeros
 
 
 def grasp(context: Context) -> dict[str, Tensor]:
     """W * (H g), by parameter; a score may be negative.
 
     Raises:
-        UsageError: there are no batches or no loss, or the loss has no gradient.
+        UsageError: there are no batches or no loss, or the loss has no gradient or scores nothing.
     """
     with differentiable(context, "grasp") as network:
         g = mean_gradient(network, context)
@@ -29,7 +29,8 @@ def grasp(context: Context) -> dict[str, Tensor]:
         for batch in context.batches:
             for name, product in _hessian_product(network, batch, g).items():
                 hessian_g[name] += network.share(batch) * product
-        return {name: (weight * hessian_g[name]).detach().cpu() for name, weight in network.weights.items()}
+        scores = {name: (weight * hessian_g[name]).detach().cpu() for name, weight in network.weights.items()}
+        return informative(scores, "grasp")
 
 
 def _hessian_product(network: Differentiable, batch: Batch, g: dict[str, Tensor]) -> dict[str, Tensor]:

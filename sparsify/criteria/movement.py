@@ -11,18 +11,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from sparsify.criteria.context import Context
-from sparsify.criteria.gradients import differentiable, zeros
+from sparsify.criteria.gradients import differentiable, informative, zeros
 
 
 def movement(context: Context) -> dict[str, Tensor]:
     """Sum over batches of -w dL/dw, by parameter; a score may be negative.
 
     Raises:
-        UsageError: there are no batches or no loss, or the loss has no gradient.
+        UsageError: there are no batches or no loss, or the loss has no gradient or scores nothing.
     """
     with differentiable(context, "movement") as network:
         scores = zeros(network.weights)
         for batch in context.batches:
             for name, gradient in network.gradient(batch).items():
                 scores[name] -= (network.weights[name] * gradient).detach()
-        return {name: score.cpu() for name, score in scores.items()}
+        return informative({name: score.cpu() for name, score in scores.items()}, "movement")

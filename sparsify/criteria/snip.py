@@ -10,15 +10,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from sparsify.criteria.context import Context
-from sparsify.criteria.gradients import differentiable, mean_gradient
+from sparsify.criteria.gradients import differentiable, informative, mean_gradient
 
 
 def snip(context: Context) -> dict[str, Tensor]:
     """|w dL/dw|, by parameter.
 
     Raises:
-        UsageError: there are no batches or no loss, or the loss has no gradient.
+        UsageError: there are no batches or no loss, or the loss has no gradient or scores nothing.
     """
     with differentiable(context, "snip") as network:
         gradient = mean_gradient(network, context)
-        return {name: (weight * gradient[name]).detach().abs().cpu() for name, weight in network.weights.items()}
+        scores = {name: (weight * gradient[name]).detach().abs().cpu() for name, weight in network.weights.items()}
+        return informative(scores, "snip")

@@ -68,7 +68,7 @@ def sparsegpt(
     kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in context.weights.items()}
     new = {name: weight.clone() for name, weight in context.weights.items()}
     replaced: dict[str, Tensor] = {}
-    for block in _blocks(model, [layer for layer in layers if shares[layer.name]], inputs[0]):
+    for block in blocks(model, [layer for layer in layers if shares[layer.name]], inputs[0]):
         hessians = _hessians(model, block, inputs, replaced)
         for layer in block:
             weight = context.parameters[layer.name].detach()
@@ -105,7 +105,7 @@ def _parts(layer: Layer, examples: Tensor) -> Sequence[Tensor]:
     return examples.split(max(len(examples) * _CHUNK // max(examples.numel() * kernel, 1), 1))
 
 
-def _blocks(model: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> list[list[Layer]]:
+def blocks(model: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> list[list[Layer]]:
     """`layers` by block, blocks and layers in the order in which they first run."""
     order: dict[str, Layer] = {}
 

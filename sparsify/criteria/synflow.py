@@ -2,7 +2,8 @@
 
 R = 1^T f(1; |theta|) is the summed output of the network with every parameter and buffer replaced by its absolute
 value, on an input of ones; a score is |theta| dR/d|theta|, its synaptic saliency. Batch norm is in eval mode and
-linearised like the rest, as in the authors' code. R grows by a factor a layer, so all is computed in float64.
+linearised like the rest, as in the authors' code. R grows by a factor a layer, so all is computed in float64, and a
+`ReLU6` counts as a ReLU: at its cap nothing would flow. Where a layer gets no flow at all it is named, not scored 0.
 
 Labels and inputs are not looked at: of the batches only the shape of an example is read. One-shot, the scores can empty
 a whole layer; the paper prunes in 100 steps along `exponential_sparsities`, scoring the pruned network each time.
@@ -10,8 +11,12 @@ a whole layer; the paper prunes in 100 steps along `exponential_sparsities`, sco
 
 from __future__ import annotations
 
+import contextlib
+import math
+from collections.abc import Generator
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparsify.criteria.context import Context
 from sparsify.criteria.untouched import untouched
@@ -31,7 +36,7 @@ def synflow(context: Context) -> dict[str, Tensor]:
             "of tokens: take magnitude, lamp or wanda"
         )
     ones = torch.ones((1, *inputs.shape[1:]), dtype=torch.float64)
-    with torch.inference_mode(False), torch.enable_grad(), untouched(context.model) as call:
+    with torch.inference_mode(False), torch.enable_grad(), untouched(context.model) as call, _uncapped(context.model):
         absolute = {name: _absolute(tensor) for name, tensor in context.model.named_buffers()}
         absolute |= {name: _absolute(parameter) for name, parameter in context.model.named_parameters()}
         own = context.own_names
@@ -45,6 +50,11 @@ def synflow(context: Context) -> dict[str, Tensor]:
         name: (leaf.detach() * gradient).abs().cpu()
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }
+    if dry := [name for name in context.names if bool(leaves[own[name]].any()) and not bool(scores[own[name]].any())]:
+        raise UsageError(
+            f"synflow: expected flow through every layer, got none through {', '.join(dry)}: unused, cut off by an "
+            f'activation that saturates or a layer of zeros; leave it dense ("{dry[0]}": 0), or take magnitude or lamp'
+        )
     return {name: scores[own[name]] for name in context.names}
 
 
@@ -61,6 +71,19 @@ def exponential_sparsities(sparsity: float, steps: int) -> tuple[float, ...]:
     if not 0 <= sparsity < 1 or steps < 1:
         raise UsageError(f"synflow: expected a sparsity in [0, 1) and at least one step, got {sparsity} and {steps}")
     return (*(1 - (1 - sparsity) ** (k / steps) for k in range(1, steps)), sparsity)
+
+
+@contextlib.contextmanager
+def _uncapped(model: nn.Module) -> Generator[None]:
+    """Let every `ReLU6` of `model` give what a ReLU gives."""
+    capped = {module: module.max_val for module in model.modules() if isinstance(module, nn.ReLU6)}
+    try:
+        for module in capped:
+            module.max_val = math.inf
+        yield
+    finally:
+        for module, cap in capped.items():
+            module.max_val = cap
 
 
 def _absolute(tensor: Tensor) -> Tensor:

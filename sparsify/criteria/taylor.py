@@ -10,18 +10,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from sparsify.criteria.context import Context
-from sparsify.criteria.gradients import differentiable, zeros
+from sparsify.criteria.gradients import differentiable, informative, zeros
 
 
 def taylor(context: Context) -> dict[str, Tensor]:
     """Sum over batches of (w dL/dw)^2, by parameter.
 
     Raises:
-        UsageError: there are no batches or no loss, or the loss has no gradient.
+        UsageError: there are no batches or no loss, or the loss has no gradient or scores nothing.
     """
     with differentiable(context, "taylor") as network:
         scores = zeros(network.weights)
         for batch in context.batches:
             for name, gradient in network.gradient(batch).items():
                 scores[name] += (network.weights[name] * gradient).detach().to(scores[name].dtype) ** 2
-        return {name: score.cpu() for name, score in scores.items()}
+        return informative({name: score.cpu() for name, score in scores.items()}, "taylor")

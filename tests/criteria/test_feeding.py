@@ -57,17 +57,27 @@ def test_an_input_given_by_keyword_is_seen():
 
 
 class ReadDirectly(nn.Module):
+    """As torchvision's Swin: the weight goes to `linear` and the layer is never called; one layer is used both ways."""
+
     def __init__(self):
         super().__init__()
-        self.inner = nn.Linear(2, 2)
+        self.direct, self.both, self.product = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.inner.weight)
+        x = nn.functional.linear(x, self.direct.weight, self.direct.bias)
+        x = nn.functional.linear(self.both(x) * 0 + 7, self.both.weight)
+        return x @ self.product.weight.T
+
+
+def test_a_weight_that_is_used_without_its_layer_is_seen_once_for_each_use():
+    seen = fed_to(ReadDirectly(), ("both.weight", "direct.weight"), torch.ones(1, 2))
+    assert [name for name, _ in seen] == ["direct.weight", "both.weight", "both.weight"]
+    assert seen[0][1].tolist() == [[1.0, 1.0]] and seen[2][1].tolist() == [[7.0, 7.0]]
 
 
 def test_a_layer_that_never_runs_is_named():
-    with pytest.raises(UsageError, match=r'wanda: expected every layer to run.*inner.weight.*"inner.weight": 0'):
-        fed_to(ReadDirectly(), ("inner.weight",), torch.ones(1, 2))
+    with pytest.raises(UsageError, match=r'wanda: expected every layer to run.*product.weight.*"product.weight": 0'):
+        fed_to(ReadDirectly(), ("product.weight",), torch.ones(1, 2))
 
 
 class Attention(nn.Module):

@@ -7,7 +7,9 @@ from torch.nn import functional
 
 from sparsify.criteria.context import Context
 from sparsify.criteria.gradients import differentiable, mean_gradient
+from sparsify.criteria.movement import movement
 from sparsify.criteria.snip import snip
+from sparsify.criteria.taylor import taylor
 from sparsify.errors import UsageError
 
 
@@ -62,6 +64,16 @@ def test_a_tied_weight_has_one_gradient_under_both_names_and_an_unused_one_has_n
     assert torch.allclose(scores["a.weight"], (w * w.grad).detach().abs())
     assert torch.equal(scores["a.weight"], scores["b.weight"])
     assert not bool(scores["unused.weight"].any())
+
+
+def test_an_output_layer_of_zeros_hides_all_others_and_is_refused():
+    """As torchvision's vision transformers start: every w dL/dw is zero, and any order would be one of indices."""
+    model = tanh_network()
+    model[2].weight.data.zero_()
+    context = Context(model, ("0.weight", "2.weight"), 0, batches(4), functional.cross_entropy)
+    for criterion in (snip, movement, taylor):
+        with pytest.raises(UsageError, match=r"expected a score other than zero.*output layer that starts at zero"):
+            criterion(context)
 
 
 class Argmax(nn.Linear):

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from sparsify.criteria.context import Context
 from sparsify.criteria.grasp import grasp
+from sparsify.errors import UsageError
 
 NAMES = ("0.weight", "2.weight")
 
@@ -60,10 +61,11 @@ def test_a_weight_scores_high_whose_removal_would_reduce_the_gradient_flow(
         assert (flow(shrunk) - flow(weights)) / 1e-6 == pytest.approx(-2 * float(flat[index]), abs=1e-6)
 
 
-def test_a_loss_without_curvature_scores_nothing():
+def test_a_loss_without_curvature_tells_nothing_and_says_so():
     model = nn.Linear(2, 1, bias=False)
-    scores = grasp(Context(model, ("weight",), 0, [(torch.ones(1, 2), torch.zeros(1))], lambda out, _: out.sum()))
-    assert scores["weight"].tolist() == [[0.0, 0.0]]
+    context = Context(model, ("weight",), 0, [(torch.ones(1, 2), torch.zeros(1))], lambda out, _: out.sum())
+    with pytest.raises(UsageError, match=r"grasp: expected a score other than zero"):
+        grasp(context)
 
 
 class Attention(nn.Module):

@@ -19,7 +19,9 @@ def scores_of(weight: Tensor) -> Tensor:
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=12))
 def test_scores_are_those_of_the_definition(values: list[int]):
-    scores = scores_of(torch.tensor([values], dtype=torch.float32))[0].tolist()
+    single, double = (scores_of(torch.tensor([values], dtype=dtype)) for dtype in (torch.float32, torch.float64))
+    assert torch.equal(single, double)
+    scores = single[0].tolist()
     # Ascending magnitude; among equals the higher index first.
     order = sorted(range(len(values)), key=lambda index: (abs(values[index]), -index))
     for place, index in enumerate(order):

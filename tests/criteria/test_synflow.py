@@ -67,6 +67,24 @@ def test_the_inputs_values_are_not_read():
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_relu6_counts_as_a_relu_and_is_left_as_it_was():
+    capped, free = mlp(30, 30, 30, 2), mlp(30, 30, 30, 2)
+    for index in (1, 3):
+        capped[index] = nn.ReLU6(inplace=True)
+    ours, theirs = (synflow(context_of(model, torch.randn(1, 30))) for model in (capped, free))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert capped(torch.full((1, 30), 1e6)).shape == (1, 2) and capped[1].max_val == 6.0
+
+
+@pytest.mark.parametrize("cut", [nn.Sigmoid(), nn.Hardtanh()], ids=lambda cut: type(cut).__name__)
+def test_a_layer_that_no_flow_reaches_is_named(cut: nn.Module):
+    model = mlp(30, 30, 2)
+    model[0].weight.data *= 1000
+    model[1] = cut
+    with pytest.raises(UsageError, match=r'flow through every layer, got none through 0\.weight.*"0\.weight": 0'):
+        synflow(context_of(model, torch.randn(1, 30)))
+
+
 def test_tokens_are_refused():
     with pytest.raises(UsageError, match=r"synflow: expected floating-point inputs, got torch.int64"):
         synflow(context_of(mlp(3, 2), torch.zeros(1, 3, dtype=torch.int64)))
