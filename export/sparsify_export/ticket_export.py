@@ -88,6 +88,7 @@ def export_ticket(
     batch_sizes: Sequence[int],
     data: Data,
     opset: int | None = None,
+    allow_import: tuple[str, ...] = (),
 ) -> ExportResult:
     """Export one ticket and its dense network into the existing folder `out`.
 
@@ -99,6 +100,7 @@ def export_ticket(
         batch_sizes: Batch sizes whose numerics are checked.
         data: Its validation images are the real inputs.
         opset: ONNX operator set; None chooses for the installed runtime.
+        allow_import: Packages whose code may build the networks.
 
     Raises:
         UnavailableError: Nothing can be made for the target here; the message says what is missing.
@@ -108,7 +110,8 @@ def export_ticket(
     if not batch_sizes or min(batch_sizes) < 1:
         raise UsageError(f"batch sizes: expected one or more of 1 or above, got {list(batch_sizes)}")
     require_export(target)
-    modules = {MODEL: Ticket(ticket_folder).module(), DENSE: Ticket(dense_folder).module()}
+    folders = {MODEL: ticket_folder, DENSE: dense_folder}
+    modules = {name: Ticket(folder).module(allow_import=allow_import) for name, folder in folders.items()}
     example = data.validation.images[:_INPUTS]
     for name, module in modules.items():
         onnx_from_module(module, example[:2], out / name, opset=opset, metadata={"producer": "sparsify"})

@@ -50,7 +50,8 @@ def _run(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         (one["level"], _percent(one["sparsity"]), f"{one['complete']} of {one['replicates']}")
         for one in document["levels"]
     ]
-    yield _table(("level", "sparsity", "replicates complete"), levels)
+    if levels:
+        yield _table(("level", "sparsity", "replicates complete"), levels)
     if document["controls"]:
         controls = [(c["name"], c["level"], f"{c['complete']} of {c['replicates']}") for c in document["controls"]]
         yield _table(("control", "level", "replicates complete"), controls)

@@ -12,7 +12,9 @@ from sparsify.data.catalogue import fingerprint
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify.pipeline.choice import Curves, choose, decide
 from sparsify.pipeline.plan import Plan, ticket_path
+from sparsify.pipeline.prune_plan import DENSE, MODEL
 from sparsify.recipe.misfit import near
+from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.spec import Recipe
 from sparsify.store.atomic import new_folder
 from sparsify.store.run import Run
@@ -32,7 +34,7 @@ class Exported:
     source: Path
     out: Path
     level: int | None
-    """None for an ONNX file."""
+    """None for an ONNX file, and for a prune run."""
     replicate: int | None
     report: dict[str, Any]
 
@@ -72,6 +74,8 @@ def export_run(
     from sparsify_export.targets.opening import require_export
 
     run = Run.load(root)
+    if run.recipe.get("kind") == "prune":
+        return [_export_pruned(run, target, out, level, replicate)]
     recipe = Recipe.model_validate(run.recipe)
     wanted = _wanted(run, recipe, level, replicate)
     require_export(target)
@@ -116,6 +120,27 @@ def _export_one(run: Run, recipe: Recipe, target: Target, final: Path, ticket: t
     with new_folder(final) as folder:
         result = export_ticket(sparse, dense, folder, target=target, batch_sizes=recipe.export.batch_sizes, data=data)
     return Exported(run.root, final, level, replicate, result.to_json())
+
+
+def _export_pruned(run: Run, target: Target, out: Path | None, level: str, replicate: int | None) -> Exported:
+    """The network that a prune run kept."""
+    from sparsify.data.load import load
+    from sparsify_export.targets.opening import require_export
+    from sparsify_export.ticket_export import export_ticket
+
+    if level != AUTO or replicate is not None:
+        raise UsageError(f"--level, --replicate: expected neither, since {run.root} is a prune run with one network")
+    recipe = PruneRecipe.model_validate(run.recipe)
+    require_export(target)
+    final = out or Path("exports", f"{run.root.resolve().name}-{target.name}")
+    _require_new([final])
+    pruned, dense = _intact(run.root / MODEL), _intact(run.root / DENSE)
+    allowed, sizes = recipe.trained.allow_import, recipe.export.batch_sizes
+    with new_folder(final) as folder:
+        result = export_ticket(
+            pruned, dense, folder, target=target, batch_sizes=sizes, data=load(recipe.data), allow_import=allowed
+        )
+    return Exported(run.root, final, None, None, result.to_json())
 
 
 def _wanted(run: Run, recipe: Recipe, level: str, replicate: int | None) -> list[tuple[int, int]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sparsify.errors import UnavailableError
 from sparsify.machine import environment, versions
 from sparsify.pipeline.outcome import (
@@ -25,7 +28,7 @@ from sparsify.report.prune_metrics import build_prune_metrics
 from sparsify.report.prune_page import render_prune_report
 from sparsify.report.prune_results import Layer, NetworkResult, PruneResults, TargetResult, TrialResult
 from sparsify.report.results import SizeResult
-from sparsify.stats import Interval, mean_interval, paired_difference
+from sparsify.stats import Interval, clopper_pearson, mean_interval, paired_difference
 from sparsify.store.atomic import write_json, write_text
 from sparsify.store.layout import METRICS, REPORT
 from sparsify.store.run import Run
@@ -85,12 +88,20 @@ def _networks(root: Path, plan: PrunePlan, chosen: Chosen) -> list[NetworkResult
         NetworkResult(
             name,
             read_json(root / folder / "score.json")["metric"],
-            mean_interval(read_scores(root / folder, "validation")),
+            _quality(read_scores(root / folder, "validation")),
             read_json(root / folder / "facts.json")["macs"],
             read_json(root / folder / "facts.json")["parameters"],
         )
         for name, folder in folders.items()
     ]
+
+
+def _quality(scores: NDArray[np.float32]) -> Interval:
+    """Mean over examples: exact where each is right or wrong, else by Student's t."""
+    right = int((scores == 1).sum())
+    if right + int((scores == 0).sum()) == scores.size:
+        return clopper_pearson(right, scores.size)
+    return mean_interval(scores)
 
 
 def _sparsity(root: Path, network: Stage) -> float:

@@ -101,7 +101,12 @@ class PrunePlan:
             Stage(
                 f"{below}export/{target}",
                 "export",
-                ExportStageSpec(target=target, batch_sizes=settings.batch_sizes, data=self.recipe.data),
+                ExportStageSpec(
+                    target=target,
+                    batch_sizes=settings.batch_sizes,
+                    data=self.recipe.data,
+                    allow_import=self.source.allow_import,
+                ),
                 {"ticket": network.path, "dense": DENSE},
                 derived=True,
             )

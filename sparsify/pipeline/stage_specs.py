@@ -39,6 +39,7 @@ class ExportStageSpec(Spec):
     target: str = Field(description="The target's name.")
     batch_sizes: tuple[int, ...] = Field(description="Batch sizes whose numerics are checked.")
     data: DataSpec = Field(description="Where real inputs are taken from.")
+    allow_import: tuple[str, ...] = Field(default=(), description="Packages whose code may build the networks.")
 
 
 class LatencyStageSpec(Spec):

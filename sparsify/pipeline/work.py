@@ -126,6 +126,7 @@ def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -
         target=TARGETS[spec.target],
         batch_sizes=spec.batch_sizes,
         data=_data(spec.data, "cpu"),
+        allow_import=spec.allow_import,
     )
 
 

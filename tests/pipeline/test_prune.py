@@ -1,0 +1,153 @@
+"""`sparsify prune` whole, on a network of the tiny run; what it says is counted again from the files it wrote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from scipy import stats
+
+Sparsify = Callable[..., "subprocess.CompletedProcess[str]"]
+QUICK = ("--set", "latency.pairs=20", "--set", "latency.launches=1")
+
+
+@pytest.fixture(scope="session")
+def trained(finished: Path) -> tuple[str, ...]:
+    """The options that name the tiny run's dense network and its data."""
+    weights = finished / "replicate_0/dense/weights.safetensors"
+    return ("prune", "--model", "mlp:64-20-10", "--weights", str(weights), "--data", "digits", *QUICK)
+
+
+@pytest.fixture(scope="session")
+def half(trained: tuple[str, ...], sparsify: Sparsify, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half of the weights removed and 20 steps of recovery; read, not written to."""
+    root = tmp_path_factory.mktemp("prune") / "half"
+    done = sparsify(*trained, "--sparsity", 0.5, "--recover", "20it", "--run-dir", root, "--json")
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def metrics_of(root: Path) -> dict[str, Any]:
+    return json.loads((root / "metrics.json").read_text())
+
+
+def test_the_sparsity_is_that_of_the_weights_that_load_reads(half: Path):
+    weights = load_file(half / "model/weights.safetensors")
+    zeros = sum(int((weights[name] == 0).sum()) for name in ("hidden1.weight", "output.weight"))
+    total = sum(weights[name].size for name in ("hidden1.weight", "output.weight"))
+    metrics = metrics_of(half)
+    assert zeros / total == pytest.approx(0.5, abs=1e-3)
+    assert metrics["export.sparsity"] == pytest.approx(zeros / total, abs=1e-9)
+    assert metrics["target.outcome"] == "met"
+
+
+def test_the_drop_is_paired_over_examples(half: Path):
+    dense = load_file(half / "dense/scores.safetensors")["validation"].astype(np.float64)
+    kept = load_file(half / "trials/sparsity_0.5000/recovered/scores.safetensors")["validation"].astype(np.float64)
+    metrics = metrics_of(half)
+    assert metrics["export.accuracy_drop"] == pytest.approx((dense - kept).mean(), abs=1e-12)
+    interval = stats.ttest_rel(dense, kept).confidence_interval(0.95)
+    assert metrics["export.accuracy_drop.ci_low"] == pytest.approx(interval.low, abs=1e-9)
+    assert metrics["export.accuracy_drop.ci_high"] == pytest.approx(interval.high, abs=1e-9)
+
+
+def test_load_gives_the_same_outputs_in_a_new_process(half: Path, tmp_path: Path):
+    import sparsify
+
+    images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.save(images, tmp_path / "x.pt")
+    with torch.inference_mode():
+        here = sparsify.load(half / "model")(images)
+    script = (
+        "import sys, torch, sparsify; x = torch.load(sys.argv[2], weights_only=True); "
+        "torch.save(sparsify.load(sys.argv[1])(x).detach(), sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", script, str(half / "model"), str(tmp_path / "x.pt")], check=True)
+    assert torch.equal(torch.load(tmp_path / "x.pt", weights_only=True), here)
+
+
+def test_again_runs_nothing_and_says_the_same(half: Path, trained: tuple[str, ...], sparsify: Sparsify):
+    before = (half / "metrics.json").read_bytes(), (half / "model/weights.safetensors").stat().st_mtime_ns
+    done = sparsify(*trained, "--sparsity", 0.5, "--recover", "20it", "--run-dir", half)
+    assert done.returncode == 0, done.stderr
+    assert "stages were complete already" in done.stderr and "] " not in done.stderr
+    assert ((half / "metrics.json").read_bytes(), (half / "model/weights.safetensors").stat().st_mtime_ns) == before
+
+
+def test_verify_and_gate_take_the_folder(half: Path, sparsify: Sparsify):
+    assert sparsify("verify", half).returncode == 0
+    assert sparsify("gate", half, "--set", "gate.size=0.9").returncode == 0
+    assert sparsify("gate", half, "--set", "gate.size=0.01").returncode == 4
+
+
+def test_channels_to_a_size_are_searched_and_the_least_is_kept(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    options = ("--pattern", "channel", "--size", "3kB", "--recover", "none", "--set", "target.trials=3")
+    done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    metrics = metrics_of(tmp_path / "r")
+    packed = (tmp_path / "r/export/onnxruntime-cpu/weights.packed").stat().st_size
+    assert metrics["target.achieved"] == packed <= 3000
+    tried = {metrics[f"trial_{n:02d}.sparsity"]: metrics[f"trial_{n:02d}.met"] for n in (1, 2, 3)}
+    assert min(sparsity for sparsity, met in tried.items() if met) == metrics["export.sparsity"] or any(tried.values())
+
+
+def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    options = ("--sparsity", 0.95, "--max-drop", 0.03, "--recover", "none")
+    done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
+    assert done.returncode == 4, done.stderr
+    metrics = metrics_of(tmp_path / "r")
+    assert metrics["export.sparsity"] < 0.95
+    assert metrics["target.wanted_sparsity"] == 0.95
+    assert "95.0% would cost" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--sparsity", 0.5, "--macs", 0.5), 3, "expected one of sparsity, macs, size, latency_ms, speedup"),
+        ((), 3, "got none of them"),
+        (("--macs", 0.5), 3, "expected the pattern channel"),
+        (("--pattern", "2:4", "--sparsity", 0.9), 3, "expected sparsity 0.5, which 2:4 implies"),
+        (("--sparsity", 0.5, "--criterion", "magnitud"), 3, "did you mean magnitude"),
+        (("--sparsity", 0.5, "--pattern", "4:2"), 3, "write 2:4 to keep 2 of every 4"),
+        (("--speedup", "fast"), 2, "expected a number such as 2x"),
+        (("--size", "two"), 2, "expected bytes such as 2MB"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_runs(
+    options: tuple[object, ...], code: int, message: str, trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_weights_that_would_run_code_are_exit_7(sparsify: Sparsify, tmp_path: Path):
+    bad = tmp_path / "bad.pt"
+    torch.save({"a": subprocess.Popen}, bad)
+    options = ("--model", "mlp:64-20-10", "--weights", bad, "--data", "digits", "--sparsity", 0.5)
+    done = sparsify("prune", *options, "--run-dir", tmp_path / "r")
+    assert done.returncode == 7, done.stderr
+    assert "Popen" in done.stderr
+
+
+def test_an_onnx_file_alone_is_pruned_and_never_overwritten(half: Path, sparsify: Sparsify, tmp_path: Path):
+    source, out = half / "export/onnxruntime-cpu/dense.onnx", tmp_path / "p.onnx"
+    done = sparsify("prune", "--onnx", source, "--sparsity", 0.5, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sparsity"]["achieved"] == pytest.approx(0.5, abs=1e-3)
+    again = sparsify("prune", "--onnx", source, "--sparsity", 0.5, "--out", out)
+    assert again.returncode == 2
