@@ -27,7 +27,8 @@ def synflow(context: Context) -> dict[str, Tensor]:
     """|theta| dR/d|theta| in float64, by parameter; zero for a removed weight.
 
     Raises:
-        UsageError: there is no batch, inputs are not floating-point, or R is not finite or has no gradient.
+        UsageError: there is no batch, inputs are not floating-point, R is not finite or has no gradient, or a layer
+            gets no flow.
     """
     inputs = context.inputs_for("synflow")[0]
     if not inputs.is_floating_point():
