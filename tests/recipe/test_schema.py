@@ -13,13 +13,14 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from sparsify.recipe.load import with_tuples
+from sparsify.recipe.load import is_prune_recipe, with_tuples
 from sparsify.recipe.schema import recipe_schema, schema_text
 from sparsify.recipe.spec import Recipe
 from sparsify.recipe.starter import starter_yaml
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-SHIPPED = sorted(RECIPES.glob("*.yaml"))
+PRUNE = [path for path in sorted(RECIPES.glob("*.yaml")) if is_prune_recipe(path)]
+SHIPPED = [path for path in sorted(RECIPES.glob("*.yaml")) if path not in PRUNE]
 SCHEMA = recipe_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 
@@ -40,28 +41,41 @@ def described(schema: Any, where: str = "") -> Iterator[tuple[str, bool]]:
             yield from described(below, f"{where}.{i}")
 
 
-def test_it_is_a_schema_of_draft_2020_12():
-    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    Draft202012Validator.check_schema(SCHEMA)
+both_schemas = pytest.mark.parametrize("schema", [SCHEMA, recipe_schema("prune")], ids=["tickets", "prune"])
 
 
-def test_every_field_is_described():
-    fields = list(described(SCHEMA))
+@both_schemas
+def test_it_is_a_schema_of_draft_2020_12(schema: dict[str, Any]):
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(schema)
+
+
+@both_schemas
+def test_every_field_is_described(schema: dict[str, Any]):
+    fields = list(described(schema))
     assert len(fields) > 60
     assert [where for where, is_described in fields if not is_described] == []
-    assert all(definition["description"] for definition in SCHEMA["$defs"].values())
+    assert all(definition["description"] for definition in schema["$defs"].values())
 
 
-def test_every_default_fits_its_own_field():
-    for definition in [SCHEMA, *SCHEMA["$defs"].values()]:
+@both_schemas
+def test_every_default_fits_its_own_field(schema: dict[str, Any]):
+    for definition in [schema, *schema["$defs"].values()]:
         for name, field in definition["properties"].items():
             if "default" in field:
-                validator = Draft202012Validator({**field, "$defs": SCHEMA["$defs"]})
+                validator = Draft202012Validator({**field, "$defs": schema["$defs"]})
                 assert validator.is_valid(field["default"]), (definition["title"], name)
 
 
-def test_the_committed_schema_is_the_printed_one():
+def test_the_committed_schemas_are_the_printed_ones():
     assert (RECIPES / "recipe.schema.json").read_text() == schema_text()
+    assert (RECIPES / "prune.schema.json").read_text() == schema_text("prune")
+
+
+@pytest.mark.parametrize("path", PRUNE, ids=lambda path: path.stem)
+def test_shipped_prune_recipes_fit_their_schema(path):
+    validator = Draft202012Validator(recipe_schema("prune"))
+    assert [error.message for error in validator.iter_errors(plain(path.read_text()))] == []
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

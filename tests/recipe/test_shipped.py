@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sparsify.pipeline.names import load_checked
+from sparsify.pipeline.names import load_checked, load_checked_prune
+from sparsify.recipe.load import is_prune_recipe
 from sparsify.recipe.step import Step
 
-SHIPPED = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
+EVERY = sorted((Path(__file__).resolve().parents[2] / "recipes").glob("*.yaml"))
+PRUNE = [path for path in EVERY if is_prune_recipe(path)]
+SHIPPED = [path for path in EVERY if path not in PRUNE]
 each_recipe = pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 
 
@@ -26,11 +29,20 @@ def test_those_asked_for_are_there():
     assert {"digits", "fashion-lenet", "fashion-conv2", "fashion-perturb-rest", "fashion-resnet20-rewind"} <= names
 
 
-@each_recipe
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: path.stem)
 def test_its_first_line_names_the_schema_beside_it(path):
     first = path.read_text().splitlines()[0]
-    assert first == "# yaml-language-server: $schema=recipe.schema.json"
-    assert (path.parent / "recipe.schema.json").is_file()
+    schema = "prune.schema.json" if path in PRUNE else "recipe.schema.json"
+    assert first == f"# yaml-language-server: $schema={schema}"
+    assert (path.parent / schema).is_file()
+
+
+@pytest.mark.parametrize("path", PRUNE, ids=lambda path: path.stem)
+def test_a_prune_recipe_loads_and_is_called_as_its_file(path):
+    recipe = load_checked_prune(path.read_text(), str(path))
+    assert recipe.name == path.stem
+    assert 20 < len(recipe.description) < 120
+    assert f"sparsify prune recipes/{path.name}" in path.read_text()
 
 
 @each_recipe
