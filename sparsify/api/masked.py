@@ -80,6 +80,11 @@ class Masked:
         """What is kept."""
         return self._mask
 
+    @property
+    def held(self) -> bool:
+        """Whether it is inside its `with`."""
+        return self._entered
+
     def __enter__(self) -> Masked:
         """Set the removed weights to zero and hold them there.
 

@@ -1,0 +1,144 @@
+"""From a criterion's name to a mask: scores compared only where they may be, or a solver's mask and new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.criteria.catalogue import CRITERIA as ENTRIES
+from sparsify.criteria.context import Context
+from sparsify.criteria.registry import CRITERIA, SOLVERS, Criterion
+from sparsify.criteria.rows import within_rows
+from sparsify.errors import UsageError
+from sparsify.masks.allocate import Allocation, allocate
+from sparsify.masks.mask import Mask
+from sparsify.masks.plan import plan
+from sparsify.masks.select import select
+from sparsify.train.removal import Removal
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        mask: what is kept.
+        weights: new values of the weights, from a criterion that gives some; else empty.
+        skipped: parameter name -> why it was left dense.
+    """
+
+    mask: Mask
+    weights: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    skipped: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def check_criterion(criterion: str | Criterion) -> None:
+    """Refuse a name that is no criterion's.
+
+    Raises:
+        UsageError: says which there are.
+    """
+    if isinstance(criterion, str) and criterion not in ENTRIES:
+        raise UsageError(
+            f"criterion: expected one of {', '.join(ENTRIES)}, or a function of a Context, got {criterion!r}; "
+            "see `sparsify ls criteria`"
+        )
+
+
+def criterion_name(criterion: str | Criterion) -> str:
+    """Its name, or that of the function that stands for one."""
+    return criterion if isinstance(criterion, str) else str(getattr(criterion, "__name__", "a function"))
+
+
+def default_allocation(criterion: str | Criterion) -> Allocation:
+    """`global` where the criterion's scores may be compared across layers, else `uniform`."""
+    if not isinstance(criterion, str):
+        return "global"
+    entry = ENTRIES[criterion]
+    return "global" if entry.scope == "network" and not entry.updates_weights else "uniform"
+
+
+def score(context: Context, criterion: str | Criterion, removal: Removal) -> dict[str, Tensor]:
+    """Scores by parameter; those that may be compared within an output row alone are made ranks within it.
+
+    Raises:
+        UsageError: the criterion gives no scores, or lacks the inputs or the loss it needs.
+    """
+    if not isinstance(criterion, str):
+        return dict(criterion(context))
+    if criterion in SOLVERS:
+        raise UsageError(
+            f"criterion {criterion}: expected one that scores weights, got one that solves for them; use it one-shot"
+        )
+    scores = CRITERIA[criterion](context)
+    # n:m compares within a row by itself: ranks would change nothing.
+    by_row = ENTRIES[criterion].scope == "row" and removal.pattern.kind != "nm"
+    return within_rows(scores, removal.axes) if by_row else scores
+
+
+def choose(context: Context, removal: Removal, criterion: str | Criterion) -> Choice:
+    """The mask that keeps what the criterion rates highest, as `removal` says.
+
+    Raises:
+        UsageError: see `masks.select.select` and the criterion.
+    """
+    if isinstance(criterion, str) and criterion in SOLVERS:
+        return _solve(context, removal, criterion)
+    found = select(
+        score(context, criterion, removal),
+        pattern=removal.pattern,
+        sparsity=removal.sparsity,
+        allocation=removal.allocation,
+        overrides=removal.overrides,
+        axes=removal.axes,
+    )
+    return Choice(found.mask, {}, found.skipped)
+
+
+@torch.no_grad()
+def apply_choice(model: nn.Module, choice: Choice) -> None:
+    """Put what was chosen into `model`, in place: new weights where there are some, exact zeros where removed."""
+    parameters = dict(model.named_parameters())
+    for name, weight in choice.weights.items():
+        parameters[name].copy_(weight)
+    choice.mask.apply_(model)
+
+
+def _solve(context: Context, removal: Removal, criterion: str) -> Choice:
+    """A solver takes each layer's sparsity; layers that the pattern does not fit stay as they are."""
+    pattern = removal.pattern
+    if removal.allocation == "global" and pattern.kind != "nm":
+        raise UsageError(
+            f"criterion {criterion}: expected allocation uniform, erk or searched, since layers do not compete in it, "
+            "got global; leave the allocation out for uniform"
+        )
+    weights = context.weights
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    todo = plan(
+        shapes,
+        pattern=pattern,
+        sparsity=removal.sparsity,
+        allocation=removal.allocation,
+        overrides=removal.overrides,
+        axes=removal.axes,
+    )
+    fit = {name: shapes[name] for name in todo.names}
+    if pattern.sparsity is not None:
+        shares = dict.fromkeys(fit, pattern.sparsity)
+    else:
+        how = "uniform" if removal.allocation == "global" else removal.allocation
+        every = allocate(shapes, removal.target, how, removal.overrides)
+        shares = {name: every[name] for name in fit}
+    mask, solved = SOLVERS[criterion](context.model, todo.names, context.batches, pattern=pattern, sparsity=shares)
+    whole = Mask.dense(context.model, tuple(shapes))
+    return Choice(Mask(dict(whole) | dict(mask)), solved, todo.skipped)
+
+
+def only(removal: Removal, name: str, sparsity: float) -> Removal:
+    """The removal of `sparsity` from one parameter alone."""
+    axes = {name: removal.axes[name]} if name in removal.axes else {}
+    own = None if removal.pattern.sparsity is not None else sparsity
+    return replace(removal, sparsity=own, allocation="uniform", overrides={}, axes=axes)

@@ -1,0 +1,216 @@
+"""`prune`: a smaller network out of a trained one, in one step; recovery is the caller's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, default_allocation, score
+from sparsify.api.masked import unwrapped
+from sparsify.api.sensitivity import SPARSITIES, Evaluate, sensitivity
+from sparsify.channels.remove import remove_channels
+from sparsify.criteria.context import Batch, Context, Loss
+from sparsify.criteria.registry import SOLVERS, Criterion
+from sparsify.errors import UsageError
+from sparsify.masks.allocate import Allocation, check_sparsity
+from sparsify.masks.mask import Mask
+from sparsify.masks.overrides import override_of
+from sparsify.models.build import input_axes, prunable
+from sparsify.recipe.pattern import Pattern
+from sparsify.train.removal import Removal
+
+# Measured beside the target where the allocation is searched, so that layers can be spared or pruned harder.
+HARDEST = 0.99
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What was asked for, and what came.
+
+    Attributes:
+        pattern: as a recipe writes it.
+        criterion: its name.
+        allocation: `global`, `uniform`, `erk` or `searched`.
+        asked: the sparsity asked for, of the layers that compete; none where the pattern sets it.
+        sparsity: achieved, over all prunable weights.
+        layers: parameter -> achieved sparsity, of a mask; empty for channels.
+        skipped: layer -> why it was left as it is.
+        metric_dense: what `evaluate` says of the given network; none without it.
+        metric: what it says of the pruned one.
+        channels: what `remove_channels` reports, for channels alone.
+    """
+
+    pattern: str
+    criterion: str
+    allocation: str
+    asked: float | None
+    sparsity: float
+    layers: Mapping[str, float]
+    skipped: Mapping[str, str]
+    metric_dense: float | None = None
+    metric: float | None = None
+    channels: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned network.
+
+    Attributes:
+        model: a new module; its removed weights are exactly zero, its removed channels gone.
+        mask: what to hold while it is trained on (`Masked`); of channels, everything that is left.
+        report: what was asked for, and what came.
+        history: which channels went, as JSON that `models.history.replay` takes; empty for masks.
+    """
+
+    model: nn.Module
+    mask: Mask
+    report: PruneReport
+    history: Sequence[Any] = field(default=())
+
+
+def prune(
+    model: nn.Module,
+    *,
+    sparsity: float | None = None,
+    pattern: str | Pattern = "unstructured",
+    criterion: str | Criterion = "magnitude",
+    allocation: Allocation | Literal["searched"] | None = None,
+    overrides: Mapping[str, float] | None = None,
+    batches: Sequence[Batch] = (),
+    loss: Loss | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    seed: int = 0,
+) -> Pruned:
+    """Prune a trained network in one step. Returns a new one; the given one is not changed.
+
+    Example:
+        >>> pruned = sparsify.prune(model, sparsity=0.8)
+        >>> with sparsify.Masked(pruned.model, pruned.mask):
+        ...     finetune(pruned.model)
+
+    Args:
+        model: the network, wherever it is. Criteria that look at data, and channels, need it to map one tensor to one.
+        sparsity: fraction to remove, of the layers that compete, from 0 to below 1; for n:m it follows from the
+            pattern.
+        pattern: `unstructured`, `n:m` (n kept of every m inputs), `block:RxC`, or `channel`, which goes for good.
+        criterion: a name (`sparsify ls criteria`), or a function of a `Context` to scores, the lowest of which go.
+        allocation: `global` lets layers compete, `uniform` and `erk` set their shares, `searched` measures each layer
+            with `evaluate` first (see `sensitivity`). None is `global` where the criterion's scores can be compared
+            across layers, else `uniform`.
+        overrides: glob over parameter names -> sparsity of its own, of channels the fraction of them; 0 leaves a layer
+            as it is, the longest match wins.
+        batches: (inputs, targets) pairs for criteria that look at data; of channels, the first is what the result is
+            checked on, and has to be real.
+        loss: (output, target) -> scalar, for criteria that take gradients.
+        evaluate: a network -> its metric, higher is better; leaves the network as it is. Goes into the report.
+        seed: of what the criterion draws.
+
+    Raises:
+        UsageError: an argument makes no sense or does not fit the network; the message says which and why.
+    """
+    pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
+    check_criterion(criterion)
+    if pattern.sparsity is None:
+        check_sparsity(sparsity)
+    work = copy.deepcopy(unwrapped(model))
+    dense = None if evaluate is None else float(evaluate(work))
+    names = prunable(work)
+    if not names:
+        raise UsageError(
+            f"model: expected linear or convolution layers to prune, got {type(work).__name__} without any"
+        )
+    context = Context(work, names, seed, tuple(batches), loss)
+    how = allocation or default_allocation(criterion)
+    shares = dict(overrides or {})
+    if pattern.kind == "channel":
+        pruned = _channels(context, sparsity, criterion, how, shares)
+    else:
+        if how == "searched":
+            shares |= _searched(context, pattern, sparsity, criterion, shares, evaluate)
+        pruned = _mask(context, pattern, sparsity, criterion, how, shares)
+    metric = None if evaluate is None else float(evaluate(pruned.model))
+    return replace(pruned, report=replace(pruned.report, metric_dense=dense, metric=metric))
+
+
+def _mask(
+    context: Context,
+    pattern: Pattern,
+    sparsity: float | None,
+    criterion: str | Criterion,
+    how: Allocation | Literal["searched"],
+    shares: Mapping[str, float],
+) -> Pruned:
+    allocation = "uniform" if how == "searched" else how
+    removal = Removal(pattern, sparsity, allocation, shares, input_axes(context.model))
+    choice = choose(context, removal, criterion)
+    apply_choice(context.model, choice)
+    layers = {name: 1 - density for name, density in choice.mask.layer_density.items()}
+    report = PruneReport(
+        str(pattern), criterion_name(criterion), how, sparsity, choice.mask.sparsity, layers, choice.skipped
+    )
+    return Pruned(context.model, choice.mask, report)
+
+
+def _channels(
+    context: Context, sparsity: float | None, criterion: str | Criterion, how: str, shares: Mapping[str, float]
+) -> Pruned:
+    if how not in ("global", "uniform"):
+        raise UsageError(f"allocation: expected global or uniform for channels, got {how}")
+    if isinstance(criterion, str) and criterion in SOLVERS:
+        raise UsageError(f"criterion: expected one that scores weights for channels, got {criterion}, which solves")
+    if not context.batches:
+        raise UsageError("batches: expected real inputs to check the smaller network on, got none; give a batch")
+    removal = Removal(Pattern("channel"), sparsity, axes=input_axes(context.model))
+    removed = remove_channels(
+        context.model,
+        context.batches[0][0],
+        sparsity=sparsity,
+        scores=None if criterion == "magnitude" else score(context, criterion, removal),
+        allocation="global" if how == "global" else "uniform",
+        overrides=shares,
+    )
+    name, facts = criterion_name(criterion), removed.report
+    report = PruneReport("channel", name, how, sparsity, facts.sparsity, {}, facts.skipped, channels=facts.to_json())
+    mask = Mask.dense(removed.module, prunable(removed.module))
+    return Pruned(removed.module, mask, report, removed.history)
+
+
+def _searched(
+    context: Context,
+    pattern: Pattern,
+    sparsity: float | None,
+    criterion: str | Criterion,
+    shares: Mapping[str, float],
+    evaluate: Evaluate | None,
+) -> dict[str, float]:
+    """Sparsity of each layer without an override of its own, from what pruning it alone costs."""
+    if evaluate is None:
+        raise UsageError("allocation searched: expected a function that measures a network, got none; give evaluate")
+    target = check_sparsity(sparsity)
+    free = tuple(name for name in context.names if override_of(name, shares) is None)
+    table = sensitivity(
+        context.model,
+        evaluate,
+        sparsities=[*SPARSITIES, *_around(target)],
+        pattern=pattern,
+        criterion=criterion,
+        batches=context.batches,
+        loss=context.loss,
+        seed=context.seed,
+        names=free,
+    )
+    return table.allocate(target)
+
+
+def _around(target: float) -> tuple[float, ...]:
+    """The target, and one beyond it, halfway to nothing left."""
+    return tuple(each for each in (target, min((1 + target) / 2, max(HARDEST, target))) if each > 0)
