@@ -9,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparsify.api.masked import Masked as Masked
+    from sparsify.api.prune import prune as prune
+    from sparsify.api.sensitivity import sensitivity as sensitivity
     from sparsify.errors import SparsifyError as SparsifyError
     from sparsify.lottery.ticket import Ticket as Ticket
     from sparsify.masks.mask import Mask as Mask
@@ -19,18 +22,34 @@ if TYPE_CHECKING:
     from sparsify.store.run import Run as Run
 
 __version__ = "0.1.0"
-__all__ = ["Mask", "Recipe", "Run", "SparsifyError", "Ticket", "__version__", "load", "load_recipe", "run"]
+__all__ = [
+    "Mask",
+    "Masked",
+    "Recipe",
+    "Run",
+    "SparsifyError",
+    "Ticket",
+    "__version__",
+    "load",
+    "load_recipe",
+    "prune",
+    "run",
+    "sensitivity",
+]
 
 # public name -> the module that holds it, and its name there
 _HOME = {
     "Mask": ("sparsify.masks.mask", "Mask"),
+    "Masked": ("sparsify.api.masked", "Masked"),
     "Recipe": ("sparsify.recipe.spec", "Recipe"),
     "Run": ("sparsify.store.run", "Run"),
     "SparsifyError": ("sparsify.errors", "SparsifyError"),
     "Ticket": ("sparsify.lottery.ticket", "Ticket"),
     "load": ("sparsify.models.saved", "load"),
     "load_recipe": ("sparsify.pipeline.names", "load_checked"),
+    "prune": ("sparsify.api.prune", "prune"),
     "run": ("sparsify.pipeline.run", "run"),
+    "sensitivity": ("sparsify.api.sensitivity", "sensitivity"),
 }
 
 
