@@ -1,14 +1,8 @@
-"""The only training loop. Deterministic by seed; a mask, where given, holds exactly at every step.
-
-A mask is kept by zeroing the gradients of removed weights. Those weights start at zero, so momentum and both moments
-stay zero, weight decay of zero is zero, and the weight stays exactly zero under SGD, Adam and AdamW alike. That costs
-one multiplication of the masked gradients a step.
-"""
+"""The only training loop. Deterministic by seed; a mask, where given, holds exactly at every step (`held_mask.py`)."""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,28 +12,41 @@ from torch import Tensor, nn
 from sparsify.data.load import Data, Split
 from sparsify.errors import Preempted
 from sparsify.masks.mask import Mask
+from sparsify.recipe.prune_spec import EarlyStopSpec
 from sparsify.recipe.spec import TrainSpec
-from sparsify.seeds import derive_seed
 from sparsify.train.batches import Batches
-from sparsify.train.divergence import check_validation_loss, check_weights, diverged
+from sparsify.train.distill import Distillation, distilled
+from sparsify.train.divergence import check_validation_loss, check_weights
+from sparsify.train.early_stop import EarlyStop
 from sparsify.train.evaluate import evaluate
+from sparsify.train.held_mask import HeldMask, MovingMask
 from sparsify.train.history import History
 from sparsify.train.keeper import Keeper, NoKeeper
+from sparsify.train.mask_moves import Span, check_moves
+from sparsify.train.mask_schedule import Masking
+from sparsify.train.objective import Objective, plain
 from sparsify.train.optimizer import build_optimizer
-from sparsify.train.precision import autocast_dtype
 from sparsify.train.schedule import lr_factor
-from sparsify.train.state import State
+from sparsify.train.state import State, copy_state
 from sparsify.train.task import CLASSIFICATION, Task
-
-_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+from sparsify.train.train_step import build_train_step
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What `fit` returns: the curve, and the state dict at `snapshot_step` where one was asked for."""
+    """What `fit` returns beside the trained model.
+
+    Attributes:
+        history: the curve.
+        snapshot: the state dict at `snapshot_step`, where one was asked for.
+        mask: what was held at the end; None where nothing was.
+        kept_step: step whose weights the model now has: the last one, or the best where `early_stop` was given.
+    """
 
     history: History
     snapshot: dict[str, Tensor] | None
+    mask: Mask | None
+    kept_step: int
 
 
 def fit(
@@ -54,6 +61,9 @@ def fit(
     snapshot_step: int | None = None,
     keeper: Keeper | None = None,
     task: Task = CLASSIFICATION,
+    distillation: Distillation | None = None,
+    masking: Masking | None = None,
+    early_stop: EarlyStopSpec | None = None,
 ) -> Trained:
     """Train `model` in place from `start_step` to the last step of `spec`.
 
@@ -71,11 +81,14 @@ def fit(
         snapshot_step: step before which the state dict is copied for the caller (the rewind point).
         keeper: checkpoints and the wish to stop; None for neither.
         task: the loss to train by and the metric the history holds.
+        distillation: another network to imitate beside the task; None for the task alone.
+        masking: moves the mask, from `mask` or from dense; at the end it has exactly the counts that were asked for.
+        early_stop: when to stop before the end, keeping the best weights; None keeps the last.
 
     Raises:
         DivergedError: a loss or a weight is not finite; step and layer are named.
         Preempted: the keeper asked to stop; what was done is saved.
-        UsageError: the mask is another network's.
+        UsageError: the mask is another network's, or the training too short for the mask's schedule.
     """
     keeper = keeper or NoKeeper()
     device = next(model.parameters()).device
@@ -83,37 +96,57 @@ def fit(
     batches = Batches(_on(data.train, device), spec.batch_size, spec.augment, seed)
     total = spec.steps.iterations(batches.per_epoch)
     measured_every = max(spec.eval_every.iterations(batches.per_epoch), 1)
+    moves = {}
+    if masking is not None:
+        span = Span(start_step, total, batches.per_epoch, masking.removal.target)
+        moves = check_moves(masking.schedule(span), span)
     optimizer = build_optimizer(spec.optimizer, model.parameters())
-    if mask is not None:
-        mask.apply_(model)
+    held = HeldMask(model, mask) if masking is None else MovingMask(model, optimizer, mask, masking, moves, seed)
+    stop = None if early_stop is None else EarlyStop(early_stop, settled=max(moves, default=-1))
     rate = _learning_rate(spec, total, batches.per_epoch, constant_lr)
-    train_step = _train_step(model, optimizer, batches, spec, task, rate, mask, seed)
-
-    def measure() -> None:
-        _measure(state, model, validation, task)
 
     state = State(start_step, history=History(validation_images=len(validation.labels)))
     state.resume_(keeper, model, optimizer)
-    model.train()
-    while state.step < total:
-        if state.step == snapshot_step:
-            state.snapshot = _copy(model)
-        state.loss_sum += train_step(state.step)
-        state.loss_count += 1
-        state.step += 1
-        if state.step % measured_every == 0 or state.step == total:
-            measure()
-        keeper.progress(state.step, total, _note(state))
-        if keeper.stopping():
-            state.save(keeper, model, optimizer)
-            raise Preempted(f"stopped at step {state.step} of {total}")
-        if keeper.due():
-            state.save(keeper, model, optimizer)
+    moving = held if isinstance(held, MovingMask) else None
+    if moving is not None and state.mask is not None:
+        moving.hold(state.mask)
+
+    def measure() -> None:
+        _measure(state, model, validation, task)
+        state.stopped = stop is not None and stop.note(state, model)
+
+    def save() -> None:
+        state.mask = None if moving is None else moving.mask
+        state.save(keeper, model, optimizer)
+
+    with _objective(model, task, spec, distillation) as objective:
+        train_step = build_train_step(model, optimizer, batches, spec, objective, rate, held.after_backward, seed)
+        model.train()
+        while state.step < total and not state.stopped:
+            if state.step == snapshot_step:
+                state.snapshot = copy_state(model)
+            if moving is not None:
+                moving.before(state.step)
+            state.loss_sum += train_step(state.step)
+            state.loss_count += 1
+            state.step += 1
+            if state.step % measured_every == 0 or state.step == total:
+                measure()
+            keeper.progress(state.step, total, _note(state))
+            if keeper.stopping():
+                save()
+                raise Preempted(f"stopped at step {state.step} of {total}")
+            if keeper.due():
+                save()
     if state.step == snapshot_step:
-        state.snapshot = _copy(model)
+        state.snapshot = copy_state(model)
     if not state.history.step:
         measure()
-    return Trained(state.history, state.snapshot)
+    if state.best is not None:
+        model.load_state_dict(state.best)
+    holds = mask is not None or masking is not None
+    kept_step = state.step if state.best_step is None else state.best_step
+    return Trained(state.history, state.snapshot, held.mask if holds else None, kept_step)
 
 
 def _note(state: State) -> str:
@@ -122,60 +155,12 @@ def _note(state: State) -> str:
     return f"validation {accuracy[-1]:.4f}" if accuracy else ""
 
 
-def _train_step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Batches,
-    spec: TrainSpec,
-    task: Task,
-    rate: Callable[[int], float],
-    mask: Mask | None,
-    seed: int,
-) -> Callable[[int], float]:
-    """One optimiser step as a function of the step, returning the loss: what stays the same is looked up once."""
-    device = next(model.parameters()).device
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    zero_removed_gradients = _zero_removed_gradients(model, mask)
-    draws = any(isinstance(module, _DROPOUTS) and module.p > 0 for module in model.modules())
-    smoothing = spec.label_smoothing
-    dtype = autocast_dtype(spec.precision, device, model)
-    precision = contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-    def train_step(step: int) -> float:
-        lr = rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        images, labels = batches(step)
-        if draws:
-            torch.manual_seed(derive_seed(seed, "dropout", step))
-        with precision:
-            loss = task.loss(model(images), labels, label_smoothing=smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        zero_removed_gradients()
-        if spec.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(parameters, spec.gradient_clip)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise diverged(model, images, step)
-        optimizer.step()
-        return value
-
-    return train_step
-
-
-def _zero_removed_gradients(model: nn.Module, mask: Mask | None) -> Callable[[], None]:
-    """A function that zeroes, in place, the gradients of the weights that `mask` removes; whole layers cost nothing."""
-    parameters = dict(model.named_parameters())
-    pruned = {name: kept for name, kept in (mask or {}).items() if not bool(kept.all())}
-    pairs = [(parameters[name], kept.to(parameters[name])) for name, kept in pruned.items()]
-
-    def zero() -> None:
-        for weight, kept in pairs:
-            if weight.grad is not None:
-                weight.grad.mul_(kept)
-
-    return zero
+def _objective(
+    model: nn.Module, task: Task, spec: TrainSpec, distillation: Distillation | None
+) -> contextlib.AbstractContextManager[Objective]:
+    if distillation is None:
+        return contextlib.nullcontext(plain(model, task, spec.label_smoothing))
+    return distilled(model, distillation, task, spec.label_smoothing)
 
 
 def _learning_rate(spec: TrainSpec, total: int, per_epoch: int, constant_lr: float | None) -> Callable[[int], float]:
@@ -199,7 +184,3 @@ def _measure(state: State, model: nn.Module, validation: Split, task: Task) -> N
 
 def _on(split: Split, device: torch.device) -> Split:
     return Split(split.images.to(device), split.labels.to(device))
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

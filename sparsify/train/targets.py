@@ -1,0 +1,40 @@
+"""Targets without labels: what the dense network says of the same inputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from sparsify.data.load import Data, Split
+
+
+def dense_targets(dense: nn.Module, images: Tensor, batch_size: int = 1000) -> Tensor:
+    """The outputs of `dense` in eval mode, (N, ...) on the CPU; its mode is put back.
+
+    Args:
+        dense: the network to be held against.
+        images: (N, ...) inputs, moved to the network's device batch by batch.
+        batch_size: inputs per forward pass.
+    """
+    device, training = next(dense.parameters()).device, dense.training
+    dense.eval()
+    with torch.no_grad():
+        outputs = [dense(batch.to(device)).cpu() for batch in images.split(batch_size)]
+    dense.train(training)
+    return torch.cat(outputs)
+
+
+def without_labels(data: Data, dense: nn.Module, batch_size: int = 1000) -> Data:
+    """`data` with the dense network's outputs for labels, in every split: for the tasks `agreement` and `embedding`.
+
+    They are those of the images as they are: train without augmentation, or with a distillation of weight 1.
+    """
+
+    def relabelled(split: Split) -> Split:
+        return Split(split.images, dense_targets(dense, split.images, batch_size) if len(split) else split.labels)
+
+    return replace(
+        data, train=relabelled(data.train), validation=relabelled(data.validation), test=relabelled(data.test)
+    )
