@@ -8,18 +8,21 @@ imports them.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
 
-def _are_missing() -> bool:
+def _operators_load() -> bool:
+    spec = find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return True
     try:
-        import torchvision  # noqa: F401
-    except RuntimeError as error:
-        return "torchvision::" in str(error)
-    except ImportError:
+        for path in Path(spec.origin).parent.glob("_C*.so"):
+            torch.ops.load_library(path)
+    except OSError:
         return False
-    return False
+    return True
 
 
 def _define() -> torch.library.Library:
@@ -29,4 +32,4 @@ def _define() -> torch.library.Library:
     return library
 
 
-LIBRARY = _define() if find_spec("torchvision") and _are_missing() else None
+LIBRARY = None if _operators_load() else _define()
