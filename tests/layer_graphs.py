@@ -74,8 +74,12 @@ def normal(*shape: int, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def _layer(name: str, op: str, shape: tuple[int, ...], axis: int, w: Array, order: str = "xw", **attributes: Any) -> Layer:
-    return Layer(name, (helper.make_node(op, list(order), ["y"], name=f"the {op}", **attributes),), shape, axis, {"w": w})
+def _layer(
+    name: str, op: str, shape: tuple[int, ...], axis: int, w: Array, order: str = "xw", **attributes: Any
+) -> Layer:
+    return Layer(
+        name, (helper.make_node(op, list(order), ["y"], name=f"the {op}", **attributes),), shape, axis, {"w": w}
+    )
 
 
 def _through(name: str, nodes: Sequence[Any], axis: int, shape: tuple[int, ...], **weights: Array) -> Layer:
@@ -158,5 +162,6 @@ def tensors_of(path: Path) -> dict[str, Array]:
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
-            found |= {node.output[0]: numpy_helper.to_array(item.t) for item in node.attribute if item.name == "value"}
+            for item in node.attribute:
+                found[node.output[0]] = numpy_helper.to_array(item.t)
     return found

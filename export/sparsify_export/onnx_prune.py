@@ -45,8 +45,8 @@ def prune_onnx(
     """Write a copy of `source` to `out` in which the lowest-scored weights are zero, and compare the two.
 
     Every byte that is not a removed weight's is the source's own. Weights kept in files beside the graph are written
-    beside `out` under the same names. What scores and writes holds one layer at a time; the checker and ONNX Runtime, which
-    runs the graphs to compare them, hold the file once or twice.
+    beside `out` under the same names. Scoring and writing hold one layer at a time; onnx's checker and ONNX Runtime,
+    which runs the graphs to compare them, hold the file once or twice.
 
     Args:
         source: An ONNX file.
@@ -72,8 +72,7 @@ def prune_onnx(
     targets = destinations(skeleton, out)
     found = _scorable(find_weights(skeleton), criterion)
     _require_weights(source, found)
-    inputs = inputs_in(source, skeleton.model.graph)
-    examples = given_examples(calibration, inputs) if calibration else None
+    examples = given_examples(calibration, inputs_in(source, skeleton.model.graph)) if calibration else None
     squares = input_norms(skeleton, found.weights, examples, out.parent) if criterion == "wanda" and examples else {}
 
     def score(weight: Weight) -> Tensor:
@@ -117,11 +116,13 @@ def _allocation(
     if pattern.sparsity is None and (sparsity is None or not 0 <= sparsity < 1):
         raise UsageError(f"sparsity: expected a fraction from 0 to below 1 with pattern {pattern}, got {sparsity}")
     if criterion == "wanda" and calibration is None:
-        raise UsageError("criterion wanda: expected calibration data, got none; give examples as .npz, or use magnitude")
+        raise UsageError(
+            "criterion wanda: expected calibration data, got none; give examples as .npz, or use magnitude"
+        )
     if criterion == "wanda" and allocation == "global" and pattern.kind != "nm":
         raise UsageError(
-            "criterion wanda: expected allocation uniform or erk, got global; its scores compare weights of one output, "
-            "not layers"
+            "criterion wanda: expected allocation uniform or erk, got global; its scores compare weights of one "
+            "output, not layers"
         )
     return allocation or ("uniform" if criterion == "wanda" else "global")
 

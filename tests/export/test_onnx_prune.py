@@ -41,7 +41,11 @@ def _mixed(path: Path) -> Path:
 def test_every_layer_is_told_of(tmp_path: Path):
     report = prune_onnx(_mixed(tmp_path / "d.onnx"), tmp_path / "p.onnx", pattern=Pattern.parse("2:4"))
     rows = {row.name: row for row in report.rows}
-    assert {name: row.achieved for name, row in rows.items() if not row.skipped} == {"conv": 0.5, "tied": 0.5, "head": 0.5}
+    assert {name: row.achieved for name, row in rows.items() if not row.skipped} == {
+        "conv": 0.5,
+        "tied": 0.5,
+        "head": 0.5,
+    }
     assert rows["tied"].nodes == ("once", "twice")
     assert "no multiple of 4" in rows["odd"].skipped
     assert rows["shift"].skipped == "read by Add 'shift it', not by Conv, ConvTranspose, Gemm, MatMul"
@@ -85,7 +89,9 @@ def test_masks_of_many_layers_are_listed_shortly(tmp_path: Path):
 def test_wanda_against_brute_force(pattern: str, tmp_path: Path):
     """Scores by NumPy; each output (or group) loses its lowest."""
     w = normal(16, 8)
-    path = save_graph(tmp_path / "d.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["n", 16]}, {"y": None}, {"w": w})
+    path = save_graph(
+        tmp_path / "d.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], {"x": ["n", 16]}, {"y": None}, {"w": w}
+    )
     x = normal(40, 16, seed=1) * np.linspace(0.1, 4, 16, dtype=np.float32)
     np.savez(tmp_path / "c.npz", x=x)
     parsed = Pattern.parse(pattern)
@@ -122,7 +128,7 @@ def test_wanda_leaves_out_a_stack_of_matrices_and_says_so(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pattern": UNSTRUCTURED}, "sparsity: expected a fraction from 0 to below 1 with pattern unstructured, got None"),
+        ({"pattern": UNSTRUCTURED}, "from 0 to below 1 with pattern unstructured, got None"),
         ({"pattern": UNSTRUCTURED, "sparsity": 1.0}, "got 1.0"),
         ({"pattern": Pattern.parse("2:4"), "sparsity": 0.6}, "expected 0.5 with pattern 2:4, got 0.6"),
         ({"pattern": Pattern("channel"), "sparsity": 0.5}, "pattern channel: expected unstructured"),
@@ -192,7 +198,10 @@ def test_an_input_of_unknown_size_needs_a_shape_and_pruning_does_not(tmp_path: P
 
 
 def test_what_onnxruntime_cannot_run_is_pruned_all_the_same(tmp_path: Path):
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Theirs", ["h"], ["y"], domain="com.example")]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Theirs", ["h"], ["y"], domain="com.example"),
+    ]
     graph = helper.make_graph(
         nodes,
         "g",
@@ -229,3 +238,31 @@ def test_the_result_runs_and_bench_times_it_beside_the_dense_one(tmp_path: Path)
         )
     )  # fmt: skip
     assert launch.environment["batch"] == 1
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "typed-field"])
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"])
+def test_every_float_type_is_pruned_however_it_is_stored(kind: str, raw: bool, tmp_path: Path):
+    data_type = onnx.TensorProto.DataType.Value(kind)
+    dtype = helper.tensor_dtype_to_np_dtype(data_type)
+    values = normal(16, 8).astype(dtype)
+    payload = values.tobytes() if raw else values.reshape(-1).tolist()
+    weight = helper.make_tensor("w", data_type, [16, 8], payload, raw=raw)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    path = save_graph(tmp_path / "d.onnx", nodes, {"x": ["n", 16]}, {"y": None}, {"w": weight}, dtype=data_type)
+    report = prune_onnx(path, tmp_path / "p.onnx", pattern=Pattern.parse("2:4"))
+    wide = values.astype(np.float64).T.reshape(8, 4, 4)
+    lowest = np.argsort(np.argsort(-np.abs(wide), axis=2, kind="stable"), axis=2, kind="stable") >= 2
+    expected = np.where(lowest, 0, wide).reshape(8, 16).T
+    np.testing.assert_array_equal(tensors_of(tmp_path / "p.onnx")["w"].astype(np.float64), expected)
+    assert report.rows[0].dtype == np.dtype(dtype).name
+    assert bool(report.agreement.missing) == (kind == "BFLOAT16"), report.agreement.missing
+
+
+def test_two_tensors_of_one_name_are_refused(tmp_path: Path):
+    path = _mixed(tmp_path / "d.onnx")
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(normal(8, 8), "tied"))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CorruptError, match="tied"):
+        prune_onnx(path, tmp_path / "p.onnx", pattern=UNSTRUCTURED, sparsity=0.5)

@@ -1,7 +1,7 @@
 """Scores become masks: those that `select` gives, with one layer's scores in memory at a time.
 
 Where layers compete, the score at which to cut is found by radix selection over passes through all layers
-(`sparsify.masks.radix`), each of which reads and scores them anew.
+(`sparsify.masks.rank`), each of which reads and scores them anew.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sparsify.masks.exact import keep_highest
 from sparsify.masks.nm import keep_n_of_m
 from sparsify.masks.overrides import check_overrides
 from sparsify.masks.plan import Group, plan
-from sparsify.masks.radix import take, threshold
+from sparsify.masks.rank import take, threshold
 from sparsify.recipe.pattern import Pattern
 from sparsify_export.pruning.tensors import Bools
 from sparsify_export.pruning.views import put_back
@@ -98,7 +98,15 @@ def choose(
     for group in todo.groups:
         kept |= _of_group([by_name[name] for name in group.names], group.kept, score, pattern)
         asked |= {name: _asked(by_name[name], group, own, pattern, allocation, sparsity) for name in group.names}
-    return Choice(kept, asked, {**dense, **todo.skipped})
+    misfits = {name: _misfit(by_name[name], reason, pattern) for name, reason in todo.skipped.items()}
+    return Choice(kept, asked, {**dense, **misfits})
+
+
+def _misfit(weight: Weight, reason: str, pattern: Pattern) -> str:
+    """Why a layer stays dense, in words that hold for a stored tensor whose axes lie otherwise than (out, in, ...)."""
+    if pattern.kind == "nm":
+        return f"it multiplies over {weight.shape[1]} inputs, which is no multiple of {pattern.m}"
+    return f"as (outputs, inputs) it {reason}"
 
 
 def _of_group(weights: Sequence[Weight], count: int, score: Score, pattern: Pattern) -> dict[str, Kept]:
@@ -115,7 +123,8 @@ def _of_group(weights: Sequence[Weight], count: int, score: Score, pattern: Patt
     def keys() -> Iterator[NDArray[Any]]:
         yield from (flat(weight).view(f"u{dtype.itemsize}") for weight in weights)
 
-    cut = threshold(keys, count, bits=8 * dtype.itemsize)
+    units = sum(weight.stored.elements for weight in weights) // max(pattern.rows * pattern.cols, 1)
+    cut = threshold(keys, count, units, bits=8 * dtype.itemsize)
     value = float(np.array(cut.key, f"u{dtype.itemsize}").view(dtype))
     kept: dict[str, Kept] = {}
     ties = cut.ties
@@ -134,7 +143,9 @@ def _units(weight: Weight, score: Score, pattern: Pattern) -> Tensor:
     scores = score(weight)
     units = block_sums(scores, pattern.rows, pattern.cols) if pattern.kind == "block" else scores
     if not bool(torch.isfinite(units).all()):
-        raise UsageError(f"scores of {weight.name}: expected finite numbers, got nan or inf; leave it out by an override")
+        raise UsageError(
+            f"scores of {weight.name}: expected finite numbers, got nan or inf; leave it out by an override"
+        )
     return units.contiguous()
 
 

@@ -1,7 +1,7 @@
 """Sums of squares of what each weight is multiplied with, over the calibration examples, feature by feature.
 
-The graph is run with more nodes at its end, which reduce each layer's input where it arises: what comes out is a number a
-feature (a pixel, for a Conv), however long the examples are. The nodes are appended to the file's bytes: two protobuf
+The graph is run with more nodes at its end, which reduce each layer's input where it arises: what comes out is a number
+a feature (a pixel, for a Conv), however long the examples are. The nodes are appended to the file's bytes: two protobuf
 messages one after the other are one message, whose lists are joined.
 """
 
@@ -228,5 +228,3 @@ def _pads(
         return pads
     given = integers(node, "pads") or (0,) * (2 * len(kernel))
     return list(zip(given[: len(kernel)], given[len(kernel) :], strict=True))
-
-

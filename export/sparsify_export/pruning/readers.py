@@ -1,7 +1,7 @@
 """What reads a graph's stored tensors, directly or through nodes that only rearrange or convert them.
 
-Followed are Identity, Transpose, Reshape to a constant shape, Cast between floats, and QuantizeLinear and DequantizeLinear
-whose zero point is zero: through each of them a zero stays a zero, and no two values are mixed.
+Followed are Identity, Transpose, Reshape to a constant shape, Cast between floats, and QuantizeLinear and
+DequantizeLinear whose zero point is zero: through each of them a zero stays a zero, and no two values are mixed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def readings(graph: Any, stored: Mapping[str, tuple[Stored | None, Any]]) -> Ite
     operands = {name: Operand(tensor) for name, (tensor, _) in stored.items() if tensor is not None and tensor.readable}
     for node in graph.node:
         for position, name in enumerate(node.input):
-            if name not in operands:
+            if not name or name not in operands:  # an input that is left out has no name
                 continue
             followed = _followed(node, operands[name], stored) if position == 0 else None
             if followed is not None:

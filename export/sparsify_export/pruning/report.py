@@ -8,7 +8,7 @@ from typing import Any
 
 from sparsify_export.pruning.agreement import Agreement
 
-_LONGEST_NAME = 36
+_LONGEST_NAME = 32
 _SHOWN = 40
 """Rows of the text at most; JSON has all."""
 
@@ -93,10 +93,12 @@ class OnnxPruned:
         }
 
     def text(self) -> str:
-        """A table of layers, the totals and what they mean, in 100 columns."""
-        widths = (min(_LONGEST_NAME, max([len(row.name) for row in self.rows], default=0)), 18)
-        lines = [f"{'weight':{widths[0]}}  {'shape':{widths[1]}}  asked  zeros"]
-        lines += [_line(row, widths) for row in self.rows[:_SHOWN]]
+        """A table of layers, the totals and what they mean."""
+        cells = [("weight", "node", "shape", "asked  zeros"), *map(_cells, self.rows[:_SHOWN])]
+        widths = [max(len(row[column]) for row in cells) for column in range(3)]
+        lines = [
+            "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3])) for row in cells
+        ]
         if len(self.rows) > _SHOWN:
             lines.append(f"... and {len(self.rows) - _SHOWN} more, all in the JSON")
         lines.append(
@@ -111,15 +113,18 @@ class OnnxPruned:
         return "\n".join([*lines, self.agreement.statement, f"wrote {self.out}"])
 
 
-def _line(row: LayerRow, widths: tuple[int, int]) -> str:
-    name = row.name if len(row.name) <= widths[0] else f"...{row.name[3 - widths[0] :]}"
-    shape = "x".join(map(str, row.shape))
+def _cells(row: LayerRow) -> tuple[str, str, str, str]:
+    name, node, shape = _short(row.name), _short(row.nodes[0] if row.nodes else ""), "x".join(map(str, row.shape))
     if row.skipped:
-        return f"{name:{widths[0]}}  {shape:{widths[1]}}  skipped: {row.skipped}"
+        return name, node, shape, f"skipped: {row.skipped}"
     asked = "     " if row.asked is None else f"{row.asked:5.0%}"
     tied = f"  tied: {', '.join(row.nodes)}" if len(row.nodes) > 1 else ""
     also = f"  also read by {', '.join(row.also_read_by)}" if row.also_read_by else ""
-    return f"{name:{widths[0]}}  {shape:{widths[1]}}  {asked}  {row.achieved:5.1%}{tied}{also}"
+    return name, node, shape, f"{asked}  {row.achieved:5.1%}{tied}{also}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
 
 
 def _zeros(rows: Sequence[LayerRow]) -> float:

@@ -23,5 +23,7 @@ def run(runtime: OnnxRuntime, feed: Feed, path: Path) -> dict[str, NDArray[Any]]
         outputs: dict[str, Any] = runtime.infer(feed)
     except Exception as error:  # onnxruntime raises its own classes, which derive from Exception alone
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise UsageError(f"{path}: ONNX Runtime fails on the examples: {reason}; feed it as it is fed in use") from error
+        raise UsageError(
+            f"{path}: ONNX Runtime fails on the examples: {reason}; feed it as it is fed in use"
+        ) from error
     return {name: out for name, out in outputs.items() if isinstance(out, np.ndarray) and out.dtype.kind in "fiub"}

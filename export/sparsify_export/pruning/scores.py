@@ -1,7 +1,7 @@
 """Scores of a graph's weights, shaped (out, in, ...): higher is kept.
 
-Magnitude: Han et al. 2015, arXiv 1506.02626. Wanda: Sun et al. 2024, arXiv 2306.11695, |W_ij| ||X_j||_2, compared within
-each output.
+Magnitude: Han et al. 2015, arXiv 1506.02626. Wanda: Sun et al. 2023, arXiv 2306.11695, section 3, |W_ij| ||X_j||_2,
+compared within each output.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which stored tensors of a graph are weights that can be pruned, and why each of the others is not.
 
-A weight is what Conv, ConvTranspose, Gemm or MatMul multiplies its input by. Each is shown as (out, in, ...): the axis that
-the runtime multiplies over, which N:M is taken along, is axis 1.
+A weight is what Conv, ConvTranspose, Gemm or MatMul multiplies its input by. Each is shown as (out, in, ...): the axis
+that the runtime multiplies over, which N:M is taken along, is axis 1.
 """
 
 from __future__ import annotations

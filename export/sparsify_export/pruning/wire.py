@@ -1,7 +1,8 @@
 """An ONNX file's messages, read without its weights: a skeleton to look at, and where each tensor's bytes lie.
 
-Zeros can then be written over the weights' own bytes, so whatever is not a weight stays the same to the last bit, and no
-more than one tensor need be in memory. Encoding: https://protobuf.dev/programming-guides/encoding, field numbers: onnx.proto.
+Zeros can then be written over the weights' own bytes, so whatever is not a weight stays the same to the last bit, and
+no more than one tensor need be in memory. The encoding is https://protobuf.dev/programming-guides/encoding, the field
+numbers are those of onnx.proto.
 """
 
 from __future__ import annotations

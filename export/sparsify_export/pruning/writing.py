@@ -22,9 +22,13 @@ def destinations(skeleton: Skeleton, out: Path) -> dict[Path, Path]:
     """
     source, beside = skeleton.path, external_files(skeleton)
     if out.resolve() == source.resolve():
-        raise UsageError(f"{out}: expected another file than the dense graph, which is kept; write the pruned one elsewhere")
+        raise UsageError(
+            f"{out}: expected another file than the dense graph, which is kept; write the pruned one elsewhere"
+        )
     if out.is_dir():
-        raise UsageError(f"{out}: expected a file to write, got a folder; name the file in it, such as {out / 'model.onnx'}")
+        raise UsageError(
+            f"{out}: expected a file to write, got a folder; name the file in it, such as {out / 'model.onnx'}"
+        )
     targets = {source: out}
     for location, path in beside.items():
         target = out.parent / location
@@ -34,7 +38,9 @@ def destinations(skeleton: Skeleton, out: Path) -> dict[Path, Path]:
                 "another folder"
             )
         if target.exists() and location not in _belonging(out):
-            raise UsageError(f"{target}: expected no such file yet, got one that is not {out.name}'s; choose another folder")
+            raise UsageError(
+                f"{target}: expected no such file yet, got one that is not {out.name}'s; choose another folder"
+            )
         targets[path] = target
     return targets
 
@@ -62,7 +68,9 @@ def write_pruned(
         write_chunks(targets[path], _patched(path, [one for one in tensors if one.path == path], kept))
 
 
-def _patched(path: Path, tensors: Sequence[Stored], kept: Mapping[str, Callable[[], Bools]]) -> Iterator[bytes | memoryview]:
+def _patched(
+    path: Path, tensors: Sequence[Stored], kept: Mapping[str, Callable[[], Bools]]
+) -> Iterator[bytes | memoryview]:
     at = 0
     for tensor in sorted(tensors, key=lambda tensor: tensor.span.offset):
         yield from _between(path, at, tensor.span.offset)

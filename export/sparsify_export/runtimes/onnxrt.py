@@ -63,7 +63,7 @@ def _installed(distribution: str) -> bool:
 
 
 class OnnxRuntime:
-    """One session of ONNX Runtime over one ONNX file (or its bytes, whose weights may lie in files in `weights_folder`).
+    """One session of ONNX Runtime over one ONNX file, or its bytes, whose weights may lie in files of `weights_folder`.
 
     `threads` is the intra-op pool; inter-op is 1 and idle threads sleep instead of spinning, so that two sessions timed
     in one process do not take each other's cores.

@@ -20,7 +20,9 @@ def _graph(path: Path, w: np.ndarray) -> Path:
         helper.make_node("Reshape", ["logits", "shape"], ["flat"]),
         helper.make_node("ArgMax", ["logits"], ["best"], axis=1),
     ]
-    graph = save_graph(path, nodes, {"x": ["n", len(w)]}, {"logits": None, "flat": None}, {"w": w, "shape": np.array([-1])})
+    graph = save_graph(
+        path, nodes, {"x": ["n", len(w)]}, {"logits": None, "flat": None}, {"w": w, "shape": np.array([-1])}
+    )
     return graph
 
 

@@ -48,7 +48,8 @@ def _masks(choice: Choice, weights: tuple[Weight, ...]) -> dict[str, torch.Tenso
 
 @pytest.mark.parametrize("allocation", ["global", "uniform", "erk"])
 @pytest.mark.parametrize(
-    ("pattern", "sparsity"), [("unstructured", 0.0), ("unstructured", 0.3), ("unstructured", 0.9), ("block:4x1", 0.5), ("2:4", None)]
+    ("pattern", "sparsity"),
+    [("unstructured", 0.0), ("unstructured", 0.3), ("unstructured", 0.9), ("block:4x1", 0.5), ("2:4", None)],
 )
 @pytest.mark.parametrize("overrides", [{}, {"b": 0.5}, {"*": 0.5, "a": 0.0}], ids=str)
 def test_it_is_what_select_gives(
@@ -59,9 +60,7 @@ def test_it_is_what_select_gives(
     overrides: dict[str, float],
 ):
     parsed = Pattern.parse(pattern)
-    choice = choose(
-        weights, magnitude, pattern=parsed, sparsity=sparsity, allocation=allocation, overrides=overrides
-    )
+    choice = choose(weights, magnitude, pattern=parsed, sparsity=sparsity, allocation=allocation, overrides=overrides)
     expected = select(
         {weight.name: magnitude(weight) for weight in weights},
         pattern=parsed, sparsity=sparsity, allocation=allocation, overrides=overrides,
@@ -116,9 +115,7 @@ def test_overrides_that_cannot_be(weights: tuple[Weight, ...], overrides: dict[s
 
 
 def test_two_of_four_leaves_layers_that_it_does_not_fit(weights: tuple[Weight, ...]):
-    choice = choose(
-        weights, magnitude, pattern=Pattern.parse("1:8"), sparsity=None, allocation="global", overrides={}
-    )
+    choice = choose(weights, magnitude, pattern=Pattern.parse("1:8"), sparsity=None, allocation="global", overrides={})
     assert choice.skipped.keys() == {"a", "c"}
     assert "no multiple of 8" in choice.skipped["a"]
     assert choice.asked == {"b": 0.875}

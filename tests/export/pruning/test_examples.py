@@ -64,7 +64,11 @@ def test_an_input_without_an_axis_of_examples_is_fed_as_it_is(tmp_path: Path):
         ({"x": np.ones((2, 16), np.float32)}, [IMAGE], "expected 4 axes"),
         ({"x": np.ones((2, 1, 4, 4), np.uint8)}, [IMAGE], "expected float32, got uint8; convert it"),
         ({"x": np.ones((0, 1, 4, 4), np.float32)}, [IMAGE], "at least 1, got"),
-        ({"input_ids": np.ones((2, 3), int), "attention": np.ones((3, 3), int)}, [IDS, MASK], "same number of examples"),
+        (
+            {"input_ids": np.ones((2, 3), int), "attention": np.ones((3, 3), int)},
+            [IDS, MASK],
+            "same number of examples",
+        ),
         ({"x": np.ones((3, 3), np.float32)}, [FIXED], "at least 4 examples"),
     ],
 )
@@ -85,7 +89,7 @@ def test_files_that_would_run_code_or_are_damaged_or_missing(name: str, tmp_path
         given_examples(path, [IMAGE])
     objects = np.array([{"x": 1}], dtype=object)
     np.save(path, objects, allow_pickle=True) if name == "c.npy" else np.savez(path, x=objects, allow_pickle=True)
-    with pytest.raises(CorruptError, match="object|pickle|Object"):
+    with pytest.raises(CorruptError, match=r"object|pickle|Object"):
         given_examples(path, [IMAGE])
     path.write_bytes(b"\x00" * 100)
     with pytest.raises(CorruptError, match=name):
@@ -94,7 +98,7 @@ def test_files_that_would_run_code_or_are_damaged_or_missing(name: str, tmp_path
 
 def test_one_array_is_not_enough_for_two_inputs(tmp_path: Path):
     np.save(tmp_path / "c.npy", np.ones((2, 3), int))
-    with pytest.raises(UsageError, match="expected an .npz with input_ids, Attention"):
+    with pytest.raises(UsageError, match=r"expected an \.npz with input_ids, Attention"):
         given_examples(tmp_path / "c.npy", [IDS, MASK])
 
 

@@ -35,7 +35,9 @@ def _by_unfolding(x: np.ndarray, w: np.ndarray, groups: int, **how: object) -> n
 @pytest.mark.parametrize("shape", [(11, 8), (11, 5, 8)], ids=str)
 def test_matmul(shape: tuple[int, ...], opset: int, tmp_path: Path):
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
-    path = save_graph(tmp_path / "g.onnx", nodes, {"x": ["n", *shape[1:]]}, {"y": None}, {"w": normal(8, 5)}, opset=opset)
+    path = save_graph(
+        tmp_path / "g.onnx", nodes, {"x": ["n", *shape[1:]]}, {"y": None}, {"w": normal(8, 5)}, opset=opset
+    )
     x = normal(*shape, seed=1)
     expected = (x.astype(np.float64) ** 2).reshape(-1, 8).sum(0, keepdims=True)
     np.testing.assert_allclose(_norms(path, x)["w"], expected, rtol=1e-12)

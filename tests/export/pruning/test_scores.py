@@ -23,11 +23,14 @@ def _weight(path: Path) -> Weight:
 
 
 def _linear(path: Path, w: np.ndarray) -> Weight:
-    return _weight(save_graph(path, [helper.make_node("Identity", ["w"], ["i"]), helper.make_node("MatMul", ["x", "i"], ["y"])],
-                              {"x": [1, len(w)]}, {"y": None}, {"w": w}, dtype=helper.np_dtype_to_tensor_dtype(w.dtype)))  # fmt: skip
+    nodes = [helper.make_node("Identity", ["w"], ["i"]), helper.make_node("MatMul", ["x", "i"], ["y"])]
+    dtype = helper.np_dtype_to_tensor_dtype(w.dtype)
+    return _weight(save_graph(path, nodes, {"x": [1, len(w)]}, {"y": None}, {"w": w}, dtype=dtype))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float16, np.float64, ml_dtypes.bfloat16], ids=lambda d: np.dtype(d).name
+)
 def test_magnitudes_are_exact(dtype: type, tmp_path: Path):
     w = normal(6, 4).astype(dtype)
     got = magnitude(_linear(tmp_path / "g.onnx", w))

@@ -98,9 +98,7 @@ def _external(folder: Path, **entries: str) -> Path:
     for key, value in ({"location": "weights.bin", "offset": "4", "length": "1200"} | entries).items():
         proto.external_data.add(key=key, value=value)
     nodes = [helper.make_node("Identity", ["w"], ["y"])]
-    graph = helper.make_graph(
-        nodes, "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [6, 50])], [proto]
-    )
+    graph = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [6, 50])], [proto])
     path = folder / "g.onnx"
     path.write_bytes(helper.make_model(graph).SerializeToString())
     return path

@@ -153,7 +153,9 @@ def _with_if(path: Path) -> Path:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
-    path.write_bytes(helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString())
+    path.write_bytes(
+        helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    )
     return path
 
 
@@ -188,7 +190,10 @@ def test_tensors_that_share_bytes_are_skipped(tmp_path: Path):
             tensor.external_data.add(key=key, value=value)
         tensors.append(tensor)
     tensors[1].external_data[1].value = "32"
-    nodes = [helper.make_node("MatMul", [a, b], [c]) for a, b, c in [("x", "one", "g"), ("g", "two", "h"), ("h", "three", "y")]]
+    nodes = [
+        helper.make_node("MatMul", [a, b], [c])
+        for a, b, c in [("x", "one", "g"), ("g", "two", "h"), ("h", "three", "y")]
+    ]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
     path = tmp_path / "g.onnx"

@@ -43,7 +43,9 @@ def external_graph(path: Path) -> Path:
     values = [helper.make_tensor_value_info("x", 1, ["n", 8]), helper.make_tensor_value_info("y", 1, ["n", 4])]
     tensors.append(numpy_helper.from_array(np.array([0]), "zero"))
     graph = helper.make_graph(nodes, "g", values[:1], values[1:], tensors)
-    path.write_bytes(helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString())
+    path.write_bytes(
+        helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    )
     return path
 
 
