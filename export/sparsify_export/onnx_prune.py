@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import onnx
 from torch import Tensor
@@ -108,6 +108,11 @@ def _allocation(
     """Who competes, once the options fit each other."""
     if criterion not in CRITERIA:
         raise UsageError(f"criterion: expected {' or '.join(CRITERIA)} for an ONNX file, got {criterion!r}")
+    if allocation is not None and allocation not in get_args(Allocation):
+        raise UsageError(
+            f"allocation: expected {', '.join(get_args(Allocation))} for an ONNX file, which has no labels to search by, "
+            f"got {allocation!r}"
+        )
     if pattern.kind == "channel":
         raise UsageError(
             "pattern channel: expected unstructured, n:m or block:RxC for an ONNX file, whose shapes stay as they are; "
