@@ -18,8 +18,8 @@ from cases import same_bits  # noqa: E402
 from sparsify.errors import UnavailableError, UsageError  # noqa: E402
 from sparsify.models import library as library_module  # noqa: E402
 from sparsify.models.build import build  # noqa: E402
-from sparsify.models.from_torchvision import rename  # noqa: E402
-from sparsify.models.source import Description  # noqa: E402
+from sparsify.models.from_torchvision import construct, describe, rename  # noqa: E402
+from sparsify.models.source import Description, Request  # noqa: E402
 from sparsify.models.source_name import SourceName  # noqa: E402
 from sparsify.models.sources import open_source  # noqa: E402
 
@@ -87,9 +87,10 @@ def test_densenets_old_names_are_read():
 
 
 def test_a_transformer_is_built_for_the_size_of_the_images():
-    module, network = open_source("torchvision:vit_b_32", input_shape=(3, 64, 64), classes=2)
-    assert network.options == {"image_size": 64}
-    assert module.encoder.pos_embedding.shape == (1, 1 + 4, 768)
+    described = describe(Request(SourceName.parse("torchvision:vit_b_32"), (3, 64, 64), 2), None)
+    assert described.options == {"image_size": 64}
+    with torch.device("meta"):
+        assert construct(described, 0).encoder.pos_embedding.shape == (1, 1 + 4, 768)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def shaken(module: nn.Module) -> nn.Module:
     return module
 
 
+@pytest.mark.slow
 def test_every_kind_of_source_comes_back_in_a_new_process_with_the_same_bits(tmp_path, monkeypatch):
     pytest.importorskip("torchvision_schemas")
     pytest.importorskip("torchvision", reason="pip install torchvision")
