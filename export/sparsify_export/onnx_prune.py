@@ -110,8 +110,8 @@ def _allocation(
         raise UsageError(f"criterion: expected {' or '.join(CRITERIA)} for an ONNX file, got {criterion!r}")
     if allocation is not None and allocation not in get_args(Allocation):
         raise UsageError(
-            f"allocation: expected {', '.join(get_args(Allocation))} for an ONNX file, which has no labels to search by, "
-            f"got {allocation!r}"
+            f"allocation: expected {', '.join(get_args(Allocation))} for an ONNX file, which has no labels to search "
+            f"by, got {allocation!r}"
         )
     if pattern.kind == "channel":
         raise UsageError(
