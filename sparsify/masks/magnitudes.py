@@ -27,14 +27,14 @@ def width(dtypes: Collection[str]) -> int:
     return 16 if len(set(dtypes)) == 1 and "F32" not in dtypes else 32
 
 
-def magnitudes(bits: Keys, dtype: str, name: str, *, into: int) -> Keys:
-    """Keys of `into` bits in the order of the absolute values.
+def magnitudes(bits: Keys, dtype: str, name: str, *, into: int, out: Keys | None = None) -> Keys:
+    """Keys of `into` bits in the order of the absolute values; `out`, of the size of `bits` or more, is written over.
 
     Raises:
         UsageError: a weight is nan or inf.
     """
     own = 32 if dtype == "F32" else 16
-    keys: Keys = bits & bits.dtype.type((1 << (own - 1)) - 1)
+    keys: Keys = np.bitwise_and(bits, (1 << (own - 1)) - 1, out=None if out is None else out[: bits.size])
     if keys.size and keys.max() >= _INFINITY[dtype]:
         raise UsageError(f"weights of {name}: expected finite numbers, got nan or inf; leave the layer out or mend it")
     if own == into:

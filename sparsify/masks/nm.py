@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Above this many weights a group, comparing all pairs costs more than a sort.
@@ -25,22 +29,36 @@ def keep_n_of_m(scores: Tensor, n: int, m: int, axis: int) -> Tensor:
     """Keep the n highest of every m consecutive scores along `axis`; equal scores keep the lower index.
 
     Args:
-        scores: real tensor without nan whose size along `axis` is a multiple of m.
+        scores: real CPU tensor without nan whose size along `axis` is a multiple of m.
         n: kept in each group.
         m: size of a group.
         axis: which axis the groups lie along; Linear (out, in) and Conv (out, in, kh, kw) multiply over axis 1.
+
+    Returns:
+        Bool tensor of the shape of `scores`, True = kept.
     """
-    groups = scores.unflatten(axis, (scores.shape[axis] // m, m)).movedim(axis % scores.dim() + 1, 0).contiguous()
-    kept = torch.empty_like(groups, dtype=torch.bool)
-    if m <= _PAIRS_UP_TO:
-        beaten_by = [torch.zeros(groups.shape[1:], dtype=torch.uint8) for _ in range(m)]
-        for i, j in combinations(range(m), 2):
-            first = groups[i] >= groups[j]
-            beaten_by[j] += first
-            beaten_by[i] += ~first
-        for i in range(m):
-            kept[i] = beaten_by[i] < n
+    axis %= scores.dim()
+    wide = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
+    groups = wide.reshape(math.prod(scores.shape[:axis]), -1, m, math.prod(scores.shape[axis + 1 :]))
+    if m > _PAIRS_UP_TO:
+        order = torch.sort(groups, dim=2, descending=True, stable=True).indices
+        kept = torch.zeros_like(groups, dtype=torch.bool).scatter_(2, order[:, :, :n], True)
     else:
-        order = torch.sort(groups, dim=0, descending=True, stable=True).indices
-        kept.fill_(False).scatter_(0, order[:n], True)
-    return kept.movedim(0, axis % scores.dim() + 1).reshape(scores.shape)
+        kept = torch.from_numpy(_by_pairs(groups.detach().numpy(), n))
+    return kept.reshape(scores.shape)
+
+
+def _by_pairs(groups: NDArray[Any], n: int) -> NDArray[np.bool_]:
+    """The same over axis 2, by counting for each place the others of its group that are before it."""
+    m = groups.shape[2]
+    places = [np.ascontiguousarray(groups[:, :, i]) for i in range(m)]
+    before = [np.full(places[0].shape, m - 1 - i, dtype=np.int8) for i in range(m)]
+    first = np.empty(places[0].shape, dtype=np.bool_)
+    for i, j in combinations(range(m), 2):
+        np.greater_equal(places[i], places[j], out=first)
+        before[i] -= first.view(np.int8)
+        before[j] += first.view(np.int8)
+    kept = np.empty(groups.shape, dtype=np.bool_)
+    for i in range(m):
+        np.less(before[i], n, out=kept[:, :, i])
+    return kept

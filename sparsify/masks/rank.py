@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 Keys = NDArray[np.unsignedinteger[Any]]
 Flags = NDArray[np.bool_]
 _DIGIT = 16
-# Keys that may be gathered: a quarter gibibyte of 32 bits, and no more than this share of all.
-_GATHERED, _SHARE = 1 << 26, 0.25
+# Up to this many keys a sort is quicker than a histogram.
+_FEW = 1 << 16
+_CHUNK = 1 << 18
+# Keys that may be gathered: 128 MiB of 32 bits, and no more than this share of all.
+_GATHERED, _SHARE = 1 << 25, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ def threshold(
         bits: width of a key: 16, 32 or 64.
         sample: some of the keys, which only makes it faster; worth while above 16 bits.
     """
+    if total <= _FEW:
+        return _by_sorting(np.concatenate(list(chunks())), count)
     if sample is not None and sample.size:
         found = _in_bracket(chunks(), count, total, bits, *_bracket(sample, count / total))
         if found is not None:
@@ -81,18 +86,29 @@ def _bracket(sample: Keys, share: float) -> tuple[int, int]:
 def _in_bracket(chunks: Iterable[Keys], count: int, total: int, bits: int, low: int, high: int) -> Threshold | None:
     """The cut if it lies from `low` to `high`, in one pass; none where it does not or too many keys do."""
     gathered: list[Keys] = []
+    flags, shifted = np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.uint32)
     above = size = 0
     for keys in chunks:
-        kind = keys.dtype.type
-        above += int(np.count_nonzero(keys > high))
-        inside = keys[(keys - kind(low)) <= kind(high - low)]  # what is below `low` wraps round to the top
-        gathered.append(inside)
-        size += inside.size
+        if keys.size > flags.size:  # the buffers stay in the cache; fresh ones would cost more than the comparisons
+            flags, shifted = np.empty(keys.size, dtype=np.bool_), np.empty_like(keys)
+        here, offset = flags[: keys.size], shifted[: keys.size]
+        above += int(np.count_nonzero(np.greater(keys, high, out=here)))
+        np.subtract(keys, keys.dtype.type(low), out=offset)  # what is below `low` wraps round to the top
+        gathered.append(keys[np.less_equal(offset, high - low, out=here)])
+        size += gathered[-1].size
         if size > min(_GATHERED, _SHARE * total) or above >= count:
             return None
     if above + size < count:
         return None
-    return _by_radix(lambda: gathered, count - above, bits)
+    together = np.concatenate(gathered)
+    return _by_radix(lambda: np.array_split(together, together.size // _CHUNK + 1), count - above, bits)
+
+
+def _by_sorting(keys: Keys, count: int) -> Threshold:
+    keys.sort()
+    key = keys[keys.size - count]
+    low, high = (int(keys.searchsorted(key, side)) for side in ("left", "right"))
+    return Threshold(int(key), count - (keys.size - high), high - low)
 
 
 def _by_radix(chunks: Callable[[], Iterable[Keys]], count: int, bits: int) -> Threshold:

@@ -18,7 +18,7 @@ from sparsify.recipe.pattern import Pattern
 from sparsify.store.tensor_file import TensorEntry, TensorFile
 
 # Weights that are looked at in one place, where some are looked at beforehand.
-_NEIGHBOURS = 64
+_NEIGHBOURS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Layer:
     def keys(self, bits: int) -> Iterator[Keys]:
         """The keys of its units (weights, or sums of blocks), row-major, piece by piece; blocks need 32 bits."""
         for weights in self._weights():
-            yield self._keys(weights, bits)
+            yield self._keys(weights, bits, weights)
 
     @property
     def units(self) -> int:
@@ -61,22 +61,21 @@ class Layer:
         weights = self._unit() if self.pattern.kind == "block" else _NEIGHBOURS
         place = weights * width([self.entry.dtype]) // 8
         places = max(size // (weights // max(self.pattern.rows * self.pattern.cols, 1)), 1)
-        step = place * max((self.entry.end - self.entry.start) // (place * places), 1)
-        found = [
-            self._keys(stored(piece, self.entry.dtype), bits)
-            for start in range(self.entry.start, self.entry.end, step)
-            for piece in self.file.pieces(start, min(start + place, self.entry.end))
-        ]
-        return np.concatenate(found) if found else np.empty(0, dtype=f"u{bits // 8}")
+        whole = (self.entry.end - self.entry.start) // place
+        starts = range(self.entry.start, self.entry.start + whole * place, place * max(whole // places, 1))
+        found = stored(self.file.gathered(starts, place), self.entry.dtype)
+        return self._keys(found, bits, found)
 
     def pruned(self, cut: Cut | None) -> Iterator[tuple[memoryview, int]]:
         """Its bytes with the removed weights zero, and the number of weights kept, piece by piece; n:m needs no cut."""
         ties = cut.ties if cut else 0
+        buffer: Keys | None = None
         for weights in self._weights():
+            buffer = np.empty_like(weights) if buffer is None else buffer
             if cut is None:
-                kept = self._kept_of_groups(weights)
+                kept = self._kept_of_groups(weights, buffer)
             else:
-                units, ties = take(self._keys(weights, cut.bits), cut.key, ties)
+                units, ties = take(self._keys(weights, cut.bits, buffer), cut.key, ties)
                 kept = self._spread(units, weights.size)
             np.multiply(weights, kept, out=weights)
             yield memoryview(weights).cast("B"), int(np.count_nonzero(kept))
@@ -100,11 +99,11 @@ class Layer:
         """Weights between neighbours along the input axis."""
         return math.prod(self.entry.shape[self.axis % len(self.entry.shape) + 1 :])
 
-    def _keys(self, weights: Keys, bits: int) -> Keys:
+    def _keys(self, weights: Keys, bits: int, out: Keys) -> Keys:
         dtype, name = self.entry.dtype, self.entry.name
         if self.pattern.kind != "block":
-            return magnitudes(weights, dtype, name, into=bits)
-        floats = as_floats(magnitudes(weights, dtype, name, into=weights.itemsize * 8), dtype)
+            return magnitudes(weights, dtype, name, into=bits, out=out)
+        floats = as_floats(magnitudes(weights, dtype, name, into=weights.itemsize * 8, out=out), dtype)
         rows, cols = tile(self.pattern, self.axis)
         sums = block_sums(torch.from_numpy(floats.reshape(-1, math.prod(self.entry.shape[1:]))), rows, cols)
         if not bool(torch.isfinite(sums).all()):
@@ -118,8 +117,8 @@ class Layer:
         across = math.prod(self.entry.shape[1:]) // cols
         return spread(torch.from_numpy(units.reshape(-1, across)), rows, cols, (size,)).numpy()
 
-    def _kept_of_groups(self, weights: Keys) -> Flags:
+    def _kept_of_groups(self, weights: Keys, out: Keys) -> Flags:
         n, m = self.pattern.n, self.pattern.m
-        keys = magnitudes(weights, self.entry.dtype, self.entry.name, into=weights.itemsize * 8)
+        keys = magnitudes(weights, self.entry.dtype, self.entry.name, into=weights.itemsize * 8, out=out)
         groups = as_tensor(keys).view(-1, m, self._inner())
         return keep_n_of_m(groups, n, m, 1).flatten().numpy()

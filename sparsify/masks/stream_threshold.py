@@ -12,7 +12,7 @@ from sparsify.masks.rank import Keys, threshold
 from sparsify.masks.stream_layer import Cut, Layer
 
 # Keys of a group that are looked at beforehand, to know about where the threshold is.
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 17
 
 
 def cuts(layers: Mapping[str, Layer], groups: Sequence[Group]) -> dict[str, Cut]:

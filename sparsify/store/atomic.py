@@ -12,7 +12,9 @@ import os
 import secrets
 import shutil
 from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 
 from sparsify.errors import InputOutputError, UsageError
@@ -20,6 +22,9 @@ from sparsify.store.layout import TEMPORARY
 
 # What the operating system says when it is the disk or the permission, not our request, that is at fault.
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+
+# Bytes of a large file after which the disk is asked to take in what is written, beside the writing.
+_SETTLED_AT_ONCE = 64 << 20
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -53,8 +58,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
+            _write(file, chunks)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -64,6 +68,22 @@ def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _write(file: BufferedWriter, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write the chunks; of a large file the disk takes in what is written while the next chunks are made."""
+    pending: Future[None] | None = None
+    written = 0
+    with ThreadPoolExecutor(1) as pool:
+        for chunk in chunks:
+            written += file.write(chunk)
+            if written >= _SETTLED_AT_ONCE and (pending is None or pending.done()):
+                if pending is not None:
+                    pending.result()  # a disk's error is told only once
+                file.flush()
+                pending, written = pool.submit(os.fsync, file.fileno()), 0
+        if pending is not None:
+            pending.result()
 
 
 @contextmanager

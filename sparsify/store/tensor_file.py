@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -21,7 +21,7 @@ from sparsify.errors import CorruptError, InputOutputError
 
 METADATA = "__metadata__"
 _LONGEST_HEADER = 100_000_000
-_PIECE = 1 << 20
+_PIECE = 1 << 19
 # Bytes an element; dtypes that are not here (some pack several into a byte) are held to their offsets alone.
 _WIDTHS = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1} | {
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -62,7 +62,7 @@ class TensorFile:
         return dict(self.header.get(METADATA, {}))
 
     def pieces(self, start: int, end: int, *, unit: int = 1) -> Iterator[memoryview]:
-        """The bytes from `start` to `end` in pieces of about a mebibyte, each a multiple of `unit` bytes.
+        """The bytes from `start` to `end` in pieces of about half a mebibyte, each a multiple of `unit` bytes.
 
         A piece may be changed in place, and is overwritten by the next one.
 
@@ -74,6 +74,13 @@ class TensorFile:
             piece = buffer[: min(len(buffer), end - position)]
             _fill(self.path, self._raw, position, piece)
             yield piece
+
+    def gathered(self, starts: Sequence[int], length: int) -> memoryview:
+        """`length` bytes from each of `starts`, one after the other; raises as `pieces` does."""
+        found = memoryview(bytearray(len(starts) * length))
+        for i, start in enumerate(starts):
+            _fill(self.path, self._raw, start, found[i * length : (i + 1) * length])
+        return found
 
 
 @contextmanager
