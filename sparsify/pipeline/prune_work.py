@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sparsify.channels.macs import count_macs
 from sparsify.channels.remove import Removed, remove_channels
+from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.catalogue import CRITERIA as CATALOGUE
 from sparsify.criteria.registry import CRITERIA, SOLVERS, Context, Solver
 from sparsify.criteria.rows import within_rows
@@ -26,8 +27,10 @@ from sparsify.errors import UsageError
 from sparsify.lottery.controls import shuffled_mask
 from sparsify.lottery.ticket import Ticket
 from sparsify.masks.mask import Mask
+from sparsify.masks.outputs import select_outputs
+from sparsify.masks.overrides import override_of
 from sparsify.masks.select import Selection, select
-from sparsify.models.build import prunable
+from sparsify.models.build import input_axes, prunable
 from sparsify.models.network import Network
 from sparsify.models.saved import save_network
 from sparsify.models.sources import open_source
@@ -149,10 +152,14 @@ def _calibration(spec: SourceSpec, data: Data, dense: nn.Module, count: int, see
 
 
 def _scores(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    context = Context(module, prunable(module), spec.seed, batches, partial(_task(spec.source).loss))
+    masked = spec.removal.pattern.kind != "channel"  # channels count in every layer that they pass
+    names = tuple(name for name in prunable(module) if not masked or override_of(name, spec.removal.overrides) != 0)
+    context = Context(module, names, spec.seed, batches, partial(_task(spec.source).loss))
     scores = CRITERIA[spec.removal.criterion](context)
     by_row = CATALOGUE[spec.removal.criterion].scope == "row" and spec.removal.pattern.kind == "unstructured"
-    return within_rows(scores) if by_row else scores
+    parameters = dict(module.named_parameters())
+    dense = {name: torch.zeros_like(parameters[name]) for name in prunable(module) if name not in scores}
+    return {**(within_rows(scores, input_axes(module)) if by_row else scores), **dense}  # what stays dense is not asked, and not removed
 
 
 def _mask(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[Mask, dict[str, Any]]:
@@ -165,6 +172,7 @@ def _mask(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, T
         sparsity=spec.sparsity,
         allocation=_allocation(removal),
         overrides=removal.overrides,
+        axes=input_axes(module),
     )
     mask = selection.mask if solver is None else _solve(solver, spec, module, batches, selection)
     if removal.shuffled:
@@ -215,18 +223,35 @@ def _remove(
     how = _allocation(spec.removal)
     if how == "erk":
         raise UsageError("allocation: expected global or uniform for channels, got erk; ERK spreads single weights")
-    removed: Removed = remove_channels(
-        module,
-        batches[0][0] if batches else network.example(),
-        sparsity=spec.sparsity,
-        macs=spec.macs,
-        scores=_scores(spec, module, batches),
-        round_to=spec.removal.round_to,
-        allocation=how,
-        overrides=spec.removal.overrides,
-    )
+    scores = _scores(spec, module, batches)
+    try:
+        removed: Removed = remove_channels(
+            module,
+            batches[0][0] if batches else network.example(),
+            sparsity=spec.sparsity,
+            macs=spec.macs,
+            scores=scores,
+            round_to=spec.removal.round_to,
+            allocation=how,
+            overrides=spec.removal.overrides,
+        )
+    except Untraceable as error:
+        return _mask_channels(spec, network, module, scores, str(error))
     shrunk = replace(network, channels=[*network.channels, *removed.history])
     return shrunk, Mask.dense(removed.module, prunable(removed.module)), removed.module, removed.report.to_json()
+
+
+def _mask_channels(
+    spec: PruneStageSpec, network: Network, module: nn.Module, scores: Mapping[str, Tensor], why: str
+) -> tuple[Network, Mask, nn.Module, dict[str, Any]]:
+    """Where a network cannot be followed its channels are masked, not removed, and the report says so."""
+    if spec.sparsity is None:
+        raise UsageError(f"{why}; its channels can only be masked, which leaves the MACs: ask for a --sparsity")
+    names = prunable(module)
+    mask = select_outputs(scores, spec.sparsity, keep=names[-1:])
+    mask.apply_(module)
+    whole = {names[-1]: "taken for the output layer, being the last"}
+    return network, mask, module, {"skipped": whole, "sparsity": mask.sparsity, "masked_because": why}
 
 
 def _save(out: Path, network: Network, mask: Mask, module: nn.Module) -> None:

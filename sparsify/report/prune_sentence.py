@@ -13,7 +13,14 @@ _UNITS = {"sparsity": percent, "macs": percent, "size": size, "latency_ms": mill
 
 def prune_sentence(metrics: Mapping[str, Any]) -> str:
     """Asked against achieved, what it costs on validation, what it gains in bytes and in time."""
-    clauses = [_target(metrics), _drop(metrics), _wanted(metrics), _size(metrics), *speed_clauses(metrics)]
+    clauses = [
+        _target(metrics),
+        _masked(metrics),
+        _drop(metrics),
+        _wanted(metrics),
+        _size(metrics),
+        *speed_clauses(metrics),
+    ]
     return "; ".join(clause for clause in clauses if clause) + "."
 
 
@@ -51,6 +58,11 @@ def _target(metrics: Mapping[str, Any]) -> str:
         str(outcome), "Whether the target is met is open"
     )
     return f"{word}: {name} {asked} asked, {target_told(metrics, 'target.achieved')} achieved"
+
+
+def _masked(metrics: Mapping[str, Any]) -> str:
+    why = metrics.get("export.masked_because")
+    return f"channels are masked, not removed, so that no work is saved: {why}" if why else ""
 
 
 def _drop(metrics: Mapping[str, Any]) -> str:
