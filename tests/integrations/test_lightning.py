@@ -20,6 +20,7 @@ DATA = tiny_data()  # 80 images: 5 steps of 16 an epoch
 
 # Lightning's own advice, and its use of what torch is about to drop.
 pytestmark = [
+    pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path.:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning"),
 ]
