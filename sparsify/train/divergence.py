@@ -56,8 +56,8 @@ def _first_nonfinite(model: nn.Module, images: Tensor) -> str | None:
     found: list[str] = []
 
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            if not found and not bool(torch.isfinite(output).all()):
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
                 found.append(f"the output of {name}")
 
         return module.register_forward_hook(hook)

@@ -33,11 +33,18 @@ class Score:
         return self.value
 
 
-def evaluate(model: nn.Module, split: Split, batch_size: int = 1000, *, task: Task = CLASSIFICATION) -> Score:
-    """Score `model`, in eval mode and fp32, on `split`; the model's mode is put back."""
+def evaluate(model: nn.Module, split: Split, batch_size: int | None = None, *, task: Task = CLASSIFICATION) -> Score:
+    """Score `model`, in eval mode and fp32, on `split`; the model's mode is put back.
+
+    Args:
+        model: on the device of `split`.
+        split: inputs and targets.
+        batch_size: examples per forward pass; None for what fits in memory.
+        task: the loss and the metric.
+    """
     training = model.training
     model.eval()
-    loss, parts = _run(model, split, batch_size, task)
+    loss, parts = _run(model, split, batch_size or fitting_batch_size(split.images), task)
     model.train(training)
     scores = torch.cat(parts)
     return Score(loss / len(scores), float(scores.double().sum()) / len(scores), task.metric, scores)
@@ -51,3 +58,12 @@ def _run(model: nn.Module, split: Split, batch_size: int, task: Task) -> tuple[f
         loss += float(task.total_loss(output, labels))
         scores.append(task.scores(output, labels).float().cpu())
     return loss, scores
+
+
+def fitting_batch_size(images: Tensor) -> int:
+    """Examples (N, ...) per forward pass without gradients: 1000, and fewer of large ones, down to 16.
+
+    An integer is a token, which a network makes into a vector; it is counted as 64 numbers.
+    """
+    numbers = images[:1].numel() * (1 if images.is_floating_point() else 64)
+    return max(min(1000, 2**22 // max(numbers, 1)), 16)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 
+from sparsify.criteria.context import Batch, Context, Loss
+from sparsify.criteria.registry import Criterion
 from sparsify.recipe.prune_spec import AcdcSpec, GradualSpec, IterativeSpec, OneShotSpec, RiglSpec, SetSpec
+from sparsify.seeds import derive_seed
 from sparsify.train.mask_moves import MaskSchedule as MaskSchedule
 from sparsify.train.mask_moves import Move, Span
 from sparsify.train.mask_schedules.acdc import acdc
@@ -49,6 +52,15 @@ def by_magnitude(model: nn.Module, names: tuple[str, ...], step: int) -> dict[st
     del step
     parameters = dict(model.named_parameters())
     return {name: parameters[name].detach().abs().cpu() for name in names}
+
+
+def by_criterion(criterion: Criterion, batches: Sequence[Batch], loss: Loss | None, seed: int) -> Scorer:
+    """The scores of a criterion, on the same calibration batches at each pruning; its draws are seeded by the step."""
+
+    def scores(model: nn.Module, names: tuple[str, ...], step: int) -> dict[str, Tensor]:
+        return criterion(Context(model, names, derive_seed(seed, "scores", step), batches, loss))
+
+    return scores
 
 
 @dataclass(frozen=True)

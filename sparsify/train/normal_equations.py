@@ -55,19 +55,20 @@ def solve(H: Tensor, C: Tensor, kept: Tensor, old: Tensor, ridge: Tensor, name: 
     Raises:
         UsageError: the inputs that a row keeps do not determine it, and the ridge is too small.
     """
-    new = torch.zeros_like(old)
+    new, damped = torch.zeros_like(old), H + ridge.diag()
+    wanted = C + ridge * old
     patterns, which = torch.unique(kept, dim=0, return_inverse=True)
     for number, columns in enumerate(patterns):
         S = columns.nonzero().squeeze(1)
         rows = (which == number).nonzero().squeeze(1)
         if not len(S):
             continue
-        factor, failed = torch.linalg.cholesky_ex(H[S][:, S] + ridge[S].diag())
+        factor, failed = torch.linalg.cholesky_ex(damped.index_select(0, S).index_select(1, S))
         if int(failed):
             raise UsageError(
                 f"reconstruct: {name}: expected calibration inputs that determine the kept weights, got dependent "
                 "ones; raise damping, or take more examples"
             )
-        wanted = C[rows][:, S] + ridge[S] * old[rows][:, S]
-        new[rows[:, None], S] = torch.cholesky_solve(wanted.mT, factor).mT
+        right = wanted.index_select(0, rows).index_select(1, S)
+        new[rows[:, None], S] = torch.cholesky_solve(right.mT, factor).mT
     return new

@@ -8,25 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.data.load import Data, Split
+from sparsify.train.evaluate import fitting_batch_size
 
 
-def dense_targets(dense: nn.Module, images: Tensor, batch_size: int = 1000) -> Tensor:
+def dense_targets(dense: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
     """The outputs of `dense` in eval mode, (N, ...) on the CPU; its mode is put back.
 
     Args:
         dense: the network to be held against.
         images: (N, ...) inputs, moved to the network's device batch by batch.
-        batch_size: inputs per forward pass.
+        batch_size: inputs per forward pass; None for what fits in memory.
     """
     device, training = next(dense.parameters()).device, dense.training
     dense.eval()
     with torch.no_grad():
-        outputs = [dense(batch.to(device)).cpu() for batch in images.split(batch_size)]
+        outputs = [dense(batch.to(device)).cpu() for batch in images.split(batch_size or fitting_batch_size(images))]
     dense.train(training)
     return torch.cat(outputs)
 
 
-def without_labels(data: Data, dense: nn.Module, batch_size: int = 1000) -> Data:
+def without_labels(data: Data, dense: nn.Module, batch_size: int | None = None) -> Data:
     """`data` with the dense network's outputs for labels, in every split: for the tasks `agreement` and `embedding`.
 
     They are those of the images as they are: train without augmentation, or with a distillation of weight 1.

@@ -8,7 +8,7 @@ from torch import nn
 
 from cases import tiny_data, tiny_model
 from sparsify.data.load import Split
-from sparsify.train.evaluate import evaluate
+from sparsify.train.evaluate import evaluate, fitting_batch_size
 
 
 def naively(model: nn.Module, split: Split) -> tuple[float, float]:
@@ -45,3 +45,17 @@ def test_leaves_mode_weights_buffers_and_random_state_as_they_were():
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "examples"),
+    [
+        ((1, 28, 28), torch.float32, 1000),
+        ((3, 32, 32), torch.float32, 1000),
+        ((3, 96, 96), torch.float32, 151),
+        ((3, 512, 512), torch.float32, 16),
+        ((2, 128), torch.int64, 256),
+    ],
+)
+def test_large_examples_go_in_smaller_batches(shape: tuple[int, ...], dtype: torch.dtype, examples: int):
+    assert fitting_batch_size(torch.zeros(3, *shape, dtype=dtype)) == examples

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cases import MemoryKeeper, same_bits, short_training, stopped, tiny_data, tiny_model
+from sparsify.criteria.registry import CRITERIA
 from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
 from sparsify.masks.select import select
@@ -20,8 +21,9 @@ from sparsify.recipe.prune_spec import MaskScheduleSpec
 from sparsify.train.keeper import Keeper
 from sparsify.train.loop import Trained, fit
 from sparsify.train.mask_moves import Move, Prune, Restore, Rewire, Span
-from sparsify.train.mask_schedule import MASK_SCHEDULES, Masking, by_magnitude, mask_schedule
+from sparsify.train.mask_schedule import MASK_SCHEDULES, Masking, by_criterion, by_magnitude, mask_schedule
 from sparsify.train.removal import Removal
+from sparsify.train.task import CLASSIFICATION
 
 DATA = tiny_data(shape=(1, 8, 8))
 MODEL = "mlp:64-16-8-4"  # 4 outputs, so that blocks tile every layer
@@ -225,6 +227,19 @@ def test_scores_may_be_anybodys():
     trained = train(model, replace(given({3: Prune(1.0)}), scores=last_first))
     assert steps == [3] and trained.mask is not None
     assert not bool(trained.mask["hidden1.weight"].flatten()[: 16 * 64 // 4].any())
+
+
+def test_a_criterion_scores_at_each_pruning_and_leaves_the_training_as_it_was():
+    """Iterative pruning by magnitude through the registry is that of the default, bit for bit."""
+    ours, theirs = tiny_model(MODEL, DATA4), tiny_model(MODEL, DATA4)
+    scores = by_criterion(CRITERIA["magnitude"], (), None, seed=0)
+    train(ours, replace(masking("iterative"), scores=scores))
+    train(theirs, masking("iterative"))
+    assert same_bits(ours.state_dict(), theirs.state_dict())
+    images, labels = DATA4.train.images[:32], DATA4.train.labels[:32]
+    by_gradient = by_criterion(CRITERIA["taylor"], [(images, labels)], CLASSIFICATION.loss, seed=0)
+    trained = train(tiny_model(MODEL, DATA4), replace(masking("iterative"), scores=by_gradient))
+    assert trained.mask is not None and trained.mask.kept == round(0.2 * trained.mask.total)
 
 
 def test_a_batch_norm_network_with_bf16_and_clipping():

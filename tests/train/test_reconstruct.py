@@ -47,7 +47,8 @@ def test_two_linear_layers_in_turn_the_second_on_what_the_first_now_gives():
     for layer, expected in ((hidden, first), (output, second)):
         assert torch.allclose(layer.weight, expected[:, :-1]) and torch.allclose(layer.bias, expected[:, -1])
     assert all(torch.count_nonzero(model.get_parameter(n)[~kept]) == 0 for n, kept in mask.items())
-    left = ((dense(x) - model(x)) ** 2).sum() / (dense(x) ** 2).sum()
+    with torch.no_grad():
+        left = ((dense(x) - model(x)) ** 2).sum() / (dense(x) ** 2).sum()
     assert errors["2.weight"].after == pytest.approx(float(left))
 
 
@@ -92,18 +93,18 @@ def test_nothing_removed_and_nothing_shifted_stays_where_it_is():
     model = copy.deepcopy(dense)
     reconstruct(model, dense, random_mask(model, density=2.0), [data.train.images], ReconstructSpec())
     theirs = dense.state_dict()
-    assert all(torch.allclose(t, theirs[n], atol=1e-4) for n, t in model.state_dict().items())
+    assert all(torch.allclose(t, theirs[n], atol=1e-6) for n, t in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["resnet-20", "mobilenet-v2", "mlp:64-12-8-3"])
+@pytest.mark.parametrize("name", ["resnet-20", "mlp:64-12-8-3"])
 def test_real_networks_come_nearer_to_dense_and_dense_is_left_as_it_was(name: str):
-    data = tiny_data(train=128, shape=(1, 8, 8))
+    data = tiny_data(train=64, shape=(1, 8, 8))
     dense = tiny_model(name, data)
     before = copy.deepcopy(dense.state_dict())
     masked, model = copy.deepcopy(dense), copy.deepcopy(dense)
     mask = random_mask(model, density=0.6)
     mask.apply_(masked)
-    errors = reconstruct(model, dense, mask, list(data.train.images.split(64)), ReconstructSpec())
+    errors = reconstruct(model, dense, mask, list(data.train.images.split(32)), ReconstructSpec())
     assert same_bits(dense.state_dict(), before)
     assert set(errors) == set(mask)
     assert all(error.after <= error.before + 1e-6 for error in errors.values())
