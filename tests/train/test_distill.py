@@ -74,6 +74,14 @@ def test_the_teacher_is_left_as_it_was_and_no_hook_stays(training: bool):
     assert not any(module._forward_hooks for other in (net, model) for module in other.modules())
 
 
+def test_a_teacher_with_batch_norm_learns_no_statistics():
+    data = tiny_data(train=32, validation=8, shape=(1, 8, 8))
+    model, net = tiny_model("resnet-20", data), tiny_model("resnet-20", data, seed=9)
+    before = copy.deepcopy(net.state_dict())
+    fit(model, data, short_training("2it"), seed=2, distillation=Distillation(net, DistillSpec()))
+    assert same_bits(net.state_dict(), before) and net.training
+
+
 def test_it_resumes_bit_for_bit():
     def run(keeper: Keeper | None = None) -> dict[str, Tensor]:
         model = tiny_model()
