@@ -57,7 +57,7 @@ def shrink(model: nn.Module, example: Tensor) -> ShrunkModel:
     work = copy.deepcopy(model).double().eval().requires_grad_(False)
     if shared := list(tied(work)):
         return _finish(model, work, {}, {shared[0]: "tied weights would be parted"})
-    search = _Search(work, example.double())
+    search = _Search(work, example.double() if example.is_floating_point() else example)
     search.to_fixed_point()
     return _finish(model, search.work, search.removed(), search.skipped)
 

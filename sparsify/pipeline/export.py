@@ -138,7 +138,13 @@ def _export_pruned(run: Run, target: Target, out: Path | None, level: str, repli
     allowed, sizes = recipe.trained.allow_import, recipe.export.batch_sizes
     with new_folder(final) as folder:
         result = export_ticket(
-            pruned, dense, folder, target=target, batch_sizes=sizes, data=load(recipe.data), allow_import=allowed
+            pruned,
+            dense,
+            folder,
+            target=target,
+            batch_sizes=sizes,
+            data=load(recipe.data, trained=True),
+            allow_import=allowed,
         )
     return Exported(run.root, final, None, None, result.to_json())
 

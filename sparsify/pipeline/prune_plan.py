@@ -106,6 +106,7 @@ class PrunePlan:
                     batch_sizes=settings.batch_sizes,
                     data=self.recipe.data,
                     allow_import=self.source.allow_import,
+                    trained=True,
                 ),
                 {"ticket": network.path, "dense": DENSE},
                 derived=True,

@@ -41,6 +41,10 @@ from sparsify.store.atomic import write_json
 from sparsify.store.weights import save_tensors
 from sparsify.train.evaluate import evaluate
 from sparsify.train.keeper import Keeper
+from sparsify.train.mask_schedule import Masking, by_criterion, mask_schedule
+from sparsify.train.recover import recover
+from sparsify.train.removal import Removal
+from sparsify.train.targets import dense_targets, without_labels
 from sparsify.train.task import TASKS, Task
 from sparsify.train.task_catalogue import TASKS as ENTRIES
 
@@ -49,6 +53,11 @@ SCORE, SCORES, REPORT, FACTS = "score.json", "scores.safetensors", "prune.json",
 
 def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
     """Open the trained network and score it."""
+    if _entry(spec).labelled and not data.labelled:
+        raise UsageError(
+            f"task {spec.task}: expected data with labels, got {spec.data.source} without; give --task agreement (or "
+            "embedding), which holds the pruned network against the dense one"
+        )
     module, network = open_source(
         spec.model,
         weights=None if spec.weights is None else Path(spec.weights),
@@ -79,32 +88,57 @@ def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path],
 
 
 def recover_network(spec: RecoverStageSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
-    """Train, recalibrate or reconstruct the pruned network, its zeros held."""
-    from sparsify.train.recover import recover
-
-    pruned = Ticket(parents["pruned"])
-    dense = Ticket(parents["dense"]).module(allow_import=spec.source.allow_import)
-    module = pruned.module(allow_import=spec.source.allow_import)
-    targeted = replace(
-        data,
-        train=_targets(spec.source, data.train, dense),
-        validation=_targets(spec.source, data.validation, dense),
-    )
+    """Train, recalibrate or reconstruct the pruned network, its zeros held; or the dense one, pruned on the way."""
+    device, allowed = spec.source.device, spec.source.allow_import
+    pruned, given = Ticket(parents["pruned"]), Ticket(parents["dense"])
+    dense = given.module(allow_import=allowed)
+    at_once = spec.removal.schedule.name == "one-shot"
+    module = (pruned if at_once else given).module(allow_import=allowed)
+    targeted = data if _entry(spec.source).labelled else without_labels(data, dense)
+    calibration = calibration_batches(targeted, min(_examples(spec), len(data.train)), spec.seed)
     mask, history = recover(
-        module,
-        targeted,
+        module.to(device),
+        _on(targeted, device),
         spec.recovery,
         mask=pruned.mask,
-        teacher=dense,
+        teacher=dense.to(device),
         task=_task(spec.source),
-        calibration=calibration_batches(targeted, min(spec.calibration, len(data.train)), spec.seed),
+        masking=None if at_once else _masking(spec, module, calibration),
+        calibration=[(inputs.to(device), targets.to(device)) for inputs, targets in calibration],
         seed=spec.seed,
-        device=spec.source.device,
         keeper=keeper,
     )
+    module.to("cpu")
     _save(out, pruned.network, mask, module)
     write_json(out / Ticket.HISTORY, history)
     _score(out, module, _task(spec.source), targeted.validation)
+
+
+def _examples(spec: RecoverStageSpec) -> int:
+    """Training examples that the parts of the recovery ask for, or else the recipe's calibration."""
+    asked = [part.examples for part in (spec.recovery.reconstruct, spec.recovery.recalibrate) if part is not None]
+    return max(asked, default=max(spec.calibration, 1))
+
+
+def _on(data: Data, device: str) -> Data:
+    def on(split: Split) -> Split:
+        return Split(split.images.to(device), split.labels.to(device))
+
+    return replace(data, train=on(data.train), validation=on(data.validation))
+
+
+def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Masking:
+    """The mask's schedule over fine-tuning, scored by the recipe's criterion."""
+    removal = spec.removal
+    if removal.criterion in SOLVERS or removal.shuffled:
+        raise UsageError(
+            f"removal.schedule: expected one-shot with {'shuffled' if removal.shuffled else removal.criterion}, got "
+            f"{removal.schedule.name}; choose another criterion, or prune at once"
+        )
+    loss = partial(_task(spec.source).loss)
+    scores = by_criterion(CRITERIA[removal.criterion], batches=batches, loss=loss, seed=spec.seed)
+    rule = Removal(removal.pattern, spec.sparsity, _allocation(removal), removal.overrides, input_axes(module))
+    return Masking(prunable(module), mask_schedule(removal.schedule), rule, scores)
 
 
 def save_model(spec: CompareStageSpec, parents: Mapping[str, Path], out: Path) -> None:
@@ -136,12 +170,7 @@ def _task(spec: SourceSpec) -> Task:
 
 def _targets(spec: SourceSpec, split: Split, dense: nn.Module) -> Split:
     """The split's own labels, or the dense network's outputs where the task holds a network against it."""
-    if _entry(spec).labelled:
-        return split
-    dense.eval()
-    with torch.inference_mode():
-        outputs = torch.cat([dense(part) for part in split.images.split(256)])
-    return Split(split.images, outputs.clone())
+    return split if _entry(spec).labelled else Split(split.images, dense_targets(dense, split.images))
 
 
 def _calibration(spec: SourceSpec, data: Data, dense: nn.Module, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -159,7 +188,10 @@ def _scores(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor,
     by_row = CATALOGUE[spec.removal.criterion].scope == "row" and spec.removal.pattern.kind == "unstructured"
     parameters = dict(module.named_parameters())
     dense = {name: torch.zeros_like(parameters[name]) for name in prunable(module) if name not in scores}
-    return {**(within_rows(scores, input_axes(module)) if by_row else scores), **dense}  # what stays dense is not asked, and not removed
+    return {
+        **(within_rows(scores, input_axes(module)) if by_row else scores),
+        **dense,
+    }  # what stays dense is not asked, and not removed
 
 
 def _mask(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[Mask, dict[str, Any]]:

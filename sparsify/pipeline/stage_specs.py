@@ -40,6 +40,7 @@ class ExportStageSpec(Spec):
     batch_sizes: tuple[int, ...] = Field(description="Batch sizes whose numerics are checked.")
     data: DataSpec = Field(description="Where real inputs are taken from.")
     allow_import: tuple[str, ...] = Field(default=(), description="Packages whose code may build the networks.")
+    trained: bool = Field(default=False, description="Whether the data may be of any kind, as for trained networks.")
 
 
 class LatencyStageSpec(Spec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,20 +40,20 @@ def work(kind: str, spec: Mapping[str, Any], parents: Mapping[str, Path], out: P
 
 
 @lru_cache(maxsize=2)
-def _loaded(spec: str, device: str) -> Data:
+def _loaded(spec: str, device: str, trained: bool) -> Data:
     """The data, read once a process and kept on the device."""
-    from sparsify.data.load import Data, Split, load
+    from sparsify.data.load import Split, load
 
-    data = load(DataSpec.model_validate_json(spec))
+    data = load(DataSpec.model_validate_json(spec), trained=trained)
 
     def on(split: Split) -> Split:
         return Split(split.images.to(device), split.labels.to(device))
 
-    return Data(on(data.train), on(data.validation), on(data.test), data.input_shape, data.classes)
+    return replace(data, train=on(data.train), validation=on(data.validation), test=on(data.test))
 
 
-def _data(spec: DataSpec, device: str) -> Data:
-    return _loaded(spec.model_dump_json(), device)
+def _data(spec: DataSpec, device: str, *, trained: bool = False) -> Data:
+    return _loaded(spec.model_dump_json(), device, trained)
 
 
 def _train(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
@@ -99,19 +100,19 @@ def _prune(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], ou
 
     if kind == "source":
         source = prune_specs.SourceSpec.model_validate(values)
-        prune_work.open_dense(source, _data(source.data, "cpu"), out)
+        prune_work.open_dense(source, _data(source.data, "cpu", trained=True), out)
     elif kind == "prune":
         spec = prune_specs.PruneStageSpec.model_validate(values)
-        prune_work.prune_network(spec, _data(spec.source.data, "cpu"), parents, out)
+        prune_work.prune_network(spec, _data(spec.source.data, "cpu", trained=True), parents, out)
     elif kind == "recover":
         spec = prune_specs.RecoverStageSpec.model_validate(values)
-        prune_work.recover_network(spec, _data(spec.source.data, "cpu"), parents, out, keeper)
+        prune_work.recover_network(spec, _data(spec.source.data, "cpu", trained=True), parents, out, keeper)
     else:
         spec = prune_specs.CompareStageSpec.model_validate(values)
         if kind == "model":
             prune_work.save_model(spec, parents, out)
         else:
-            prune_work.compare(spec, _data(spec.source.data, "cpu"), parents, out)
+            prune_work.compare(spec, _data(spec.source.data, "cpu", trained=True), parents, out)
 
 
 def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -> None:
@@ -125,7 +126,7 @@ def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -
         out,
         target=TARGETS[spec.target],
         batch_sizes=spec.batch_sizes,
-        data=_data(spec.data, "cpu"),
+        data=_data(spec.data, "cpu", trained=spec.trained),
         allow_import=spec.allow_import,
     )
 
