@@ -26,6 +26,7 @@ from sparsify_export.onnx_check import weight_zeros
 
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 _LARGEST = 2**31 - 1
+_NOISY = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
 
 
 def onnx_from_module(
@@ -100,16 +101,18 @@ def _exported(module: nn.Module, example: Tensor, opset: int) -> Any:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Silence two notes of the exporter that are not about the model: torchvision's absence, its own deprecations."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence notes of the exporter that are no fault: torchvision's absence, constants it cannot fold, deprecations."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _strip(model: onnx.ModelProto) -> None:
