@@ -101,7 +101,7 @@ def _exported(module: nn.Module, example: Tensor, opset: int) -> Any:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Silence notes of the exporter that are no fault: torchvision's absence, constants it cannot fold, deprecations."""
+    """Silence notes that are no fault of the model: torchvision is absent, a constant is not folded, deprecations."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     before = [logger.level for logger in loggers]
     for logger in loggers:
