@@ -25,21 +25,14 @@ class Cost:
         groups: What may be cut.
         shapes: Prunable weight -> shape, dense.
         macs: MACs of the dense network.
-        heads: Root of a group of heads -> module in whose attention products they take part.
     """
 
-    def __init__(
-        self,
-        groups: Sequence[Group],
-        shapes: Mapping[str, tuple[int, ...]],
-        macs: Macs,
-        heads: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, groups: Sequence[Group], shapes: Mapping[str, tuple[int, ...]], macs: Macs) -> None:
         self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self._macs = macs
         self._dense = sum(prod(shape) for shape in self._shapes.values())
         self._units = {group.root: group.units for group in groups}
-        self._heads = dict(heads or {})
+        self._heads = {group.root: group.attention for group in groups if group.attention}
         self._counts: dict[str, list[tuple[str, int, Tensor]]] = {
             group.root: [
                 (cut.tensor, cut.axis, torch.tensor([len(unit) for unit in cut.places]))

@@ -6,17 +6,21 @@ is met here or reported as a group's `obstacle`. Source: Fang et al. 2023, "DepG
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sparsify.channels.dead import NORM, WEIGHTED, Group, Weighted
+from sparsify.channels.dead import NORM, WEIGHTED, Group
+from sparsify.channels.layer_cuts import TRANSPOSED, writes
 from sparsify.channels.untraceable import Untraceable, naming_the_module
+from sparsify.channels.walk import Reached, UnsettledError, walk
 from sparsify.errors import UnavailableError
+
+ROOTS = (*WEIGHTED, *TRANSPOSED)
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Member:
     """One layer, parameter or operation that torch-pruning couples to the channels of a root layer."""
 
     name: str
-    """Of the module or the bare parameter; empty for an operation."""
-    kind: Literal["module", "parameter", "output", "operation"]
+    """Of the module or the bare parameter; empty for an operation; of what is unsettled, what is not understood."""
+    kind: Literal["module", "parameter", "output", "operation", "unsettled"]
     writes: bool
     """Whether its outputs are cut, rather than its inputs; norms and operations pass channels on, and say False."""
     axis: int
@@ -49,43 +53,70 @@ class Dependencies:
         """
         try:
             import torch_pruning
-            from torch_pruning import ops
+            from torch_pruning import _helpers, ops
         except ImportError as error:
             raise UnavailableError(
                 f"expected torch-pruning, got {error}; pip install 'torch-pruning>=1.6.1,<1.7'"
             ) from error
         for parameter in model.parameters():  # frozen parameters leave no trace in autograd: nothing would be found
             parameter.requires_grad_(True)
+        self._widest = max((size for parameter in model.parameters() for size in parameter.shape), default=0)
         self._names = {module: name for name, module in model.named_modules()}
         _refuse_compiled(model)
+        self._output, self._index = ops.OPTYPE.OUTPUT, vars(_helpers)["_HybridIndex"]
+        self._graph: Any = torch_pruning.DependencyGraph()
+        self._unread: frozenset[Any] = frozenset()
+        """Nodes at which torch-pruning's reading of shapes fails; no walk goes through them."""
         with torch.enable_grad(), naming_the_module(model):
-            self._graph: Any = torch_pruning.DependencyGraph()
-            # In a list: a bare tensor is unpacked along its batch.
-            self._graph.build_dependency(
-                model.eval(), example_inputs=[example], output_transform=_marked, verbose=False
-            )
-        self._output = ops.OPTYPE.OUTPUT
+            try:
+                # In a list: a bare tensor is unpacked along its batch.
+                self._graph.build_dependency(
+                    model.eval(), example_inputs=[example], output_transform=_marked, verbose=False
+                )
+            except Exception:
+                if not hasattr(self._graph, "module2node"):  # the forward pass itself failed, or its output is no good
+                    raise
+                self._unread = _unreadable(self._graph)
 
-    def seen(self) -> frozenset[str]:
-        """Names of the modules that the trace found."""
-        return frozenset(self._names[module] for module in self._graph.module2node if module in self._names)
+    def coupled(self, known: Collection[str] = ()) -> list[list[Member]]:
+        """What the outputs of each layer are coupled to, that layer first in each; those of `known` are left out.
 
-    def coupled(self) -> list[list[Member]]:
-        """What each root layer's outputs are coupled to, the root first in each."""
-        return [[self._member(item) for item in found] for found in self._graph.get_all_groups()]
-
-    def _member(self, item: Any) -> Member:
-        node, module = item.dep.target, item.dep.target.module
-        writes = self._graph.is_out_channel_pruning_fn(item.dep.handler) and isinstance(module, WEIGHTED)
-        if isinstance(module, nn.Parameter):
-            return Member(self._graph._param_to_name[module], "parameter", False, node.pruning_dim, _places(item))
-        if name := self._names.get(module):
-            return Member(name, "module", writes, 0, _places(item))
-        return Member("", "output" if node.type == self._output else "operation", False, 0, _places(item))
+        A layer whose surroundings the trace does not understand has one more member, of kind `unsettled`.
+        """
+        return [[self._member(item) for item in found] for found in self._walks(known)]
 
     def groups(self) -> list[Group]:
         """Every group that begins at the outputs of a weighted layer."""
-        return [self._group(found) for found in self._graph.get_all_groups()]
+        return [self._group(found) for found in self._walks(())]
+
+    def _walks(self, known: Collection[str]) -> Iterator[list[Reached]]:
+        """What is reached from each layer with weights that is not reached before."""
+        written: set[Any] = set()
+        for module, node in list(self._graph.module2node.items()):
+            if not isinstance(module, ROOTS) or module in written or self._names[module] in known:
+                continue
+            pruner = self._graph.get_pruner_of_module(module)
+            indices = [self._index(idx=i, root_idx=i) for i in range(pruner.get_out_channels(module))]
+            try:
+                found = walk(node, pruner.prune_out_channels, indices, unread=self._unread, most=self._widest)
+            except UnsettledError as error:
+                own = tuple((i, i) for i in range(len(indices)))
+                yield [Reached(node, pruner.prune_out_channels, (own,)), Reached(str(error), None, ())]
+                continue
+            written.update(item.node.module for item in found if self._graph.is_out_channel_pruning_fn(item.handler))
+            yield found
+
+    def _member(self, item: Reached) -> Member:
+        if isinstance(item.node, str):
+            return Member(item.node, "unsettled", False, 0, {})
+        module = item.node.module
+        is_cut = self._graph.is_out_channel_pruning_fn(item.handler) and isinstance(module, ROOTS)
+        if isinstance(module, nn.Parameter):
+            name = self._graph._param_to_name[module]
+            return Member(name, "parameter", False, item.node.pruning_dim % module.ndim, item.places)
+        if name := self._names.get(module):
+            return Member(name, "module", is_cut, 0, item.places)
+        return Member("", "output" if item.node.type == self._output else "operation", False, 0, item.places)
 
     def cut(self, model: nn.Module, root: str, channels: Sequence[int]) -> None:
         """Remove the channels from the layer `root` and everywhere else in its group."""
@@ -93,25 +124,28 @@ class Dependencies:
         prune = self._graph.get_pruner_of_module(layer).prune_out_channels
         self._graph.get_pruning_group(layer, prune, list(channels)).prune(record_history=False)
 
-    def _group(self, found: Any) -> Group:
-        producers: dict[str, dict[int, tuple[int, ...]]] = {}
-        norms: dict[str, dict[int, tuple[int, ...]]] = {}
-        readers: dict[str, dict[int, tuple[int, ...]]] = {}
+    def _group(self, found: Sequence[Reached]) -> Group:
+        producers: dict[str, Mapping[int, tuple[int, ...]]] = {}
+        norms: dict[str, Mapping[int, tuple[int, ...]]] = {}
+        readers: dict[str, Mapping[int, tuple[int, ...]]] = {}
         obstacles: list[str] = []
         for item in found:
-            module, where = item.dep.target.module, _places(item)
+            if isinstance(item.node, str):
+                obstacles.append(item.node)
+                continue
+            module, where = item.node.module, item.places
             name = self._names.get(module, "")
             if isinstance(module, WEIGHTED):
                 if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups > 1:
                     obstacles.append(f"{name} is a grouped convolution")
-                side = producers if self._graph.is_out_channel_pruning_fn(item.dep.handler) else readers
+                side = producers if self._graph.is_out_channel_pruning_fn(item.handler) else readers
                 side[name] = where
             elif isinstance(module, NORM):
                 norms[name] = where
             elif name or isinstance(module, nn.Parameter):
                 obstacles.append(f"{name or 'a bare parameter'} ({type(module).__name__}) couples its channels")
-        root = found[0].dep.target.module
-        return Group(self._names[root], _width(root), producers, norms, readers, "; ".join(obstacles))
+        root = found[0].node.module
+        return Group(self._names[root], writes(root), producers, norms, readers, "; ".join(obstacles))
 
 
 def _marked(output: object) -> Tensor:
@@ -123,23 +157,35 @@ def _marked(output: object) -> Tensor:
     return output * 1
 
 
+def _unreadable(graph: Any) -> frozenset[Any]:
+    """Read shapes and index mappings node by node, as torch-pruning does for all at once; the nodes where that fails.
+
+    It raises on splits of unknown sizes and reshapes of channels it cannot count (ShuffleNet, GPT-2, GPT-NeoX).
+    """
+    from torch_pruning.dependency import index_mapping, shape_infer
+
+    unreadable: set[Any] = set()
+    for read in (shape_infer.init_shape_information, index_mapping.update_index_mapping):
+        for module, node in graph.module2node.items():
+            alone = SimpleNamespace(
+                module2node={module: node},
+                get_in_channels=graph.get_in_channels,
+                get_out_channels=graph.get_out_channels,
+                _2d_4d=graph._2d_4d,
+            )
+            try:
+                read(alone)
+            except Exception:
+                unreadable.add(node)
+    return frozenset(unreadable)
+
+
 def _refuse_compiled(model: nn.Module) -> None:
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise Untraceable(name or type(model).__name__, "a scripted module, whose layers cannot be replaced")
 
 
-def _places(item: Any) -> dict[int, tuple[int, ...]]:
-    places: defaultdict[int, list[int]] = defaultdict(list)
-    for index, root_index in zip(item.idxs, item.root_idxs, strict=True):
-        places[root_index].append(index)
-    return {channel: tuple(indices) for channel, indices in places.items()}
-
-
-def _width(layer: Weighted) -> int:
-    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-
-
 def widths(layers: Mapping[str, nn.Module]) -> dict[str, int]:
     """Output channels of every weighted layer, by name."""
-    return {name: _width(layer) for name, layer in layers.items() if isinstance(layer, WEIGHTED)}
+    return {name: writes(layer) for name, layer in layers.items() if isinstance(layer, WEIGHTED)}

@@ -44,14 +44,18 @@ class Group:
     """Tensors that share channels. `root` is the layer that names the group."""
 
     root: str
-    kind: Literal["channels", "heads", "convolution groups"]
+    kind: Literal["channels", "channel blocks", "heads"]
     cuts: tuple[Cut, ...]
     resizes: tuple[Resize, ...]
     units: int
     unit_size: int = 1
     """Channels of the root in one unit."""
+    attention: str = ""
+    """Of heads: the module in which they attend, to whose products they contribute."""
     obstacle: str = ""
     """Why this group is left alone, with the module named; empty where it may be cut."""
+    instead: Group | None = None
+    """Another reading of the same layers, to be tried where this one proves wrong."""
 
     @property
     def width(self) -> int:
@@ -61,8 +65,13 @@ class Group:
     @property
     def writers(self) -> tuple[str, ...]:
         """Modules whose outputs are cut, the root first."""
-        names = [cut.tensor.rpartition(".")[0] for cut in self.cuts if cut.side == "out"]
+        names = [module_of(cut.tensor) for cut in self.cuts if cut.side == "out"]
         return tuple(dict.fromkeys([self.root, *names]))
+
+
+def module_of(tensor: str) -> str:
+    """The module that holds a tensor, by name."""
+    return tensor.rpartition(".")[0]
 
 
 def removed_slices(groups: Iterable[Group], selection: Selection) -> dict[tuple[str, int], tuple[int, ...]]:

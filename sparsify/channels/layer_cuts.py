@@ -16,21 +16,53 @@ BATCH_LIKE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d,
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Equal runs of consecutive channels that a module treats alike: groups of a convolution, or of a GroupNorm."""
+
+    module: str
+    attribute: str
+    """The module's count of its blocks, which falls by one for each that goes."""
+    places: Places
+    """For each channel of the group its blocks. Input and output blocks of a grouped convolution go together."""
+
+
+@dataclass(frozen=True)
 class LayerCuts:
     """The share of one layer in a group."""
 
     cuts: tuple[Cut, ...] = ()
     resizes: tuple[Resize, ...] = ()
-    blocks: int = 0
-    """Where above 1, channels go only in whole runs: the layer holds its channels in so many equal blocks."""
+    blocks: Blocks | None = None
+    """Where given, channels go only in whole blocks."""
 
 
 def layer_cuts(name: str, layer: nn.Module, places: Places, *, writes: bool) -> LayerCuts | None:
     """How channels at `places` are cut from the layer; None for a kind of layer that this library cannot cut."""
+    if is_transformers_conv1d(layer):
+        return _transformers_conv1d(name, layer, places, writes)
     for kinds, cut in _BY_KIND:
         if isinstance(layer, kinds):
             return cut(name, layer, places, writes)
     return None
+
+
+def writes(layer: nn.Module) -> int:
+    """Output channels of a layer with weights; 0 for another kind of module."""
+    return _first_count(layer, ("out_features", "out_channels", "nf", "embed_dim", "hidden_size"))
+
+
+def reads(layer: nn.Module) -> int:
+    """Input channels of a layer with weights; 0 for another kind of module."""
+    return _first_count(layer, ("in_features", "in_channels", "nx"))
+
+
+def _first_count(layer: nn.Module, names: tuple[str, ...]) -> int:
+    return next((count for name in names if isinstance(count := getattr(layer, name, None), int)), 0)
+
+
+def is_transformers_conv1d(layer: nn.Module) -> bool:
+    """Whether a layer is the `Conv1D` of transformers, told without importing transformers."""
+    return type(layer).__name__ == "Conv1D" and hasattr(layer, "nx") and hasattr(layer, "nf")
 
 
 def is_depthwise(layer: nn.Module) -> bool:
@@ -41,7 +73,16 @@ def is_depthwise(layer: nn.Module) -> bool:
 def _linear(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     if writes:
         return LayerCuts(_tensors(name, layer, places, 0, "out"), (_counts(name, "out_features", places),))
-    return LayerCuts((Cut(f"{name}.weight", 1, places, "in"),), (_counts(name, "in_features", places),))
+    return LayerCuts(_read(name, places), (_counts(name, "in_features", places),))
+
+
+def _transformers_conv1d(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
+    """A linear layer whose weight is (in, out), as GPT-2's."""
+    if not writes:
+        return LayerCuts((Cut(f"{name}.weight", 0, places, "in"),), (_counts(name, "nx", places),))
+    return LayerCuts(
+        (Cut(f"{name}.weight", 1, places, "out"), Cut(f"{name}.bias", 0, places, "out")), (_counts(name, "nf", places),)
+    )
 
 
 def _convolution(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts | None:
@@ -49,11 +90,12 @@ def _convolution(name: str, layer: nn.Module, places: Places, writes: bool) -> L
     if is_depthwise(layer):
         counts = tuple(_counts(name, count, places) for count in ("in_channels", "out_channels", "groups"))
         return LayerCuts(_tensors(name, layer, places, 0, "through"), counts)
-    if layer.groups > 1:
-        return None
-    if writes:
-        return LayerCuts(_tensors(name, layer, places, 0, "out"), (_counts(name, "out_channels", places),))
-    return LayerCuts((Cut(f"{name}.weight", 1, places, "in"),), (_counts(name, "in_channels", places),))
+    side: Side = "out" if writes else "in"
+    count = _counts(name, f"{side}_channels", places)
+    if layer.groups > 1:  # the input axis of its weight is one block wide, whatever the number of blocks
+        blocks = _blocks(name, "groups", places, layer.groups, getattr(layer, f"{side}_channels"))
+        return LayerCuts(_tensors(name, layer, places, 0, "out") if writes else (), (count,), blocks)
+    return LayerCuts(_tensors(name, layer, places, 0, "out") if writes else _read(name, places), (count,))
 
 
 def _transposed(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts | None:
@@ -80,10 +122,12 @@ def _layer_norm(name: str, layer: nn.Module, places: Places, writes: bool) -> La
 
 def _group_norm(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     del writes
-    groups = cast(nn.GroupNorm, layer).num_groups
+    layer = cast(nn.GroupNorm, layer)
     tensors = _tensors(name, layer, places, 0, "through")
     counts = (_counts(name, "num_channels", places),)
-    return LayerCuts(tensors, counts, blocks=groups)
+    if layer.num_groups == 1:
+        return LayerCuts(tensors, counts)
+    return LayerCuts(tensors, counts, _blocks(name, "num_groups", places, layer.num_groups, layer.num_channels))
 
 
 def _prelu(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
@@ -104,6 +148,15 @@ def _tensors(name: str, layer: nn.Module, places: Places, axis: int, side: Side)
     return tuple(
         Cut(f"{name}.{local}", axis, places, side) for local in held if isinstance(getattr(layer, local, None), Tensor)
     )
+
+
+def _read(name: str, places: Places) -> tuple[Cut, ...]:
+    return (Cut(f"{name}.weight", 1, places, "in"),)
+
+
+def _blocks(name: str, attribute: str, places: Places, blocks: int, channels: int) -> Blocks:
+    size = channels // blocks
+    return Blocks(name, attribute, tuple(tuple(dict.fromkeys(i // size for i in unit)) for unit in places))
 
 
 def _counts(name: str, attribute: str, places: Places) -> Resize:

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -37,16 +40,9 @@ class Macs:
 @torch.no_grad()
 def count_macs(module: nn.Module, example: Tensor) -> Macs:
     """MACs of `module` on one example, taken over the batch `example` (N, ...); its mode and values are not changed."""
-    positions: defaultdict[str, int] = defaultdict(int)
-    names = {layer: name for name, layer in module.named_modules()}
-
-    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        positions[names[layer]] += _positions(layer, inputs[0], output)
-
-    hooks = [layer.register_forward_hook(note) for layer in names if _is_weighted(layer)]
-    modes = {layer: layer.training for layer in names}
-    counter = FlopCounterMode(display=False)
+    modes = {layer: layer.training for layer in module.modules()}
     fast = torch.backends.mha.get_fastpath_enabled()
+    counter = _Counter(module)
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # fused, the products inside are not seen
         module.eval()
@@ -54,35 +50,55 @@ def count_macs(module: nn.Module, example: Tensor) -> Macs:
             module(example)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for hook in hooks:
-            hook.remove()
+        counter.remove_hooks()
         for layer, training in modes.items():
             layer.training = training
     batch = len(example)
-    layers = {
-        f"{name}.weight": count * _weight(module.get_submodule(name)).numel() // batch
-        for name, count in positions.items()
-    }
-    return Macs(layers, _unattributed(counter, module, layers, batch))
+    layers = {name: count // batch for name, count in counter.layers.items()}
+    return Macs(layers, {name: count // batch for name, count in counter.between.items() if count})
 
 
-def _unattributed(counter: FlopCounterMode, module: nn.Module, layers: Mapping[str, int], batch: int) -> dict[str, int]:
-    """What the dispatcher saw beyond the layers, by the innermost module in which it happened."""
-    root = type(module).__name__
-    seen = {
-        name.removeprefix(root).removeprefix("."): sum(ops.values()) // 2 // batch
-        for name, ops in counter.get_flop_counts().items()
-        if name != "Global"
-    }
-    own: dict[str, int] = {}
-    for name, total in seen.items():
-        if f"{name}.weight" in layers:
-            continue
-        below = [child for child, _ in module.get_submodule(name).named_children()]
-        inner = sum(seen.get(f"{name}.{child}" if name else child, 0) for child in below)
-        if total > inner:
-            own[name] = total - inner
-    return own
+class _Counter(TorchDispatchMode):
+    """Counts products as the dispatcher sees them: outside of layers with weights, by the innermost module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.layers: defaultdict[str, int] = defaultdict(int)
+        self.between: defaultdict[str, int] = defaultdict(int)
+        self._inside: list[str] = []
+        self._layers_inside = 0
+        self._hooks = [
+            hook
+            for name, layer in module.named_modules()
+            for hook in (
+                layer.register_forward_pre_hook(partial(self._enter, name)),
+                layer.register_forward_hook(partial(self._leave, name)),
+            )
+        ]
+
+    def remove_hooks(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _enter(self, name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        del inputs
+        self._inside.append(name)
+        self._layers_inside += _is_weighted(layer)
+
+    def _leave(self, name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        self._inside.pop()
+        if _is_weighted(layer):
+            self._layers_inside -= 1
+            self.layers[f"{name}.weight"] += _positions(layer, inputs[0], output) * _weight(layer).numel()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        output = func(*args, **(kwargs or {}))
+        flops = flop_registry.get(getattr(func, "_overloadpacket", None))
+        if flops is not None and not self._layers_inside:
+            name = self._inside[-1] if self._inside else ""
+            self.between[name] += flops(*args, **(kwargs or {}), out_val=output) // 2
+        return output
 
 
 def _positions(layer: nn.Module, given: Tensor, output: Tensor) -> int:

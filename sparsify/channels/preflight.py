@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sparsify.channels.group import Group
+from sparsify.channels.group import Group, module_of
+from sparsify.channels.layer_cuts import writes
 from sparsify.channels.trace import trace_groups
 from sparsify.channels.verify import Verifier
 from sparsify.errors import UsageError
@@ -136,24 +137,46 @@ def _verified(groups: Sequence[Group], module: nn.Module, example: Tensor) -> li
     candidates = [group for group in groups if not group.obstacle]
     if not candidates:
         return groups
-    verifier = Verifier(module, example, jitter=True)
-    faults: dict[str, str] = {}
-    _extend(verifier, [], candidates, faults)
-    return [replace(g, obstacle=faults[g.root]) if g.root in faults else g for g in groups]
+    trials = _Trials(module, Verifier(module, example, jitter=True))
+    good = {group.root: group for group in trials.extend([], candidates)}
+    return [good.get(g.root, replace(g, obstacle=trials.faults.get(g.root, g.obstacle))) for g in groups]
 
 
-def _extend(verifier: Verifier, good: list[Group], candidates: list[Group], faults: dict[str, str]) -> list[Group]:
-    """`good` and those of `candidates` that can be cut together with it; halves on failure, so all right costs one."""
-    together = [*good, *candidates]
-    fault = verifier.fault(together, {group.root: half(group) for group in together})
-    if not fault:
-        return together
-    if len(candidates) == 1:
-        faults[candidates[0].root] = fault
-        return good
-    middle = len(candidates) // 2
-    good = _extend(verifier, good, candidates[:middle], faults)
-    return _extend(verifier, good, candidates[middle:], faults)
+class _Trials:
+    """Which groups can be cut together, found with as few trials as it takes; all right costs one."""
+
+    def __init__(self, module: nn.Module, verifier: Verifier) -> None:
+        self.faults: dict[str, str] = {}
+        self._verifier = verifier
+        self._kinds = {name: type(inner) for name, inner in module.named_modules()}
+
+    def extend(self, good: list[Group], candidates: list[Group]) -> list[Group]:
+        """`good`, and those of `candidates` that can be cut together with it."""
+        together = [*good, *candidates]
+        fault = self._verifier.fault(together, {group.root: half(group) for group in together})
+        if fault is None:
+            return together
+        if len(candidates) > 1:
+            first, second = self._parted(candidates, fault.module)
+            return self.extend(self.extend(good, first), second)
+        self.faults[candidates[0].root] = fault.reason
+        other = candidates[0].instead
+        return self.extend(good, [other]) if other else good
+
+    def _parted(self, candidates: list[Group], module: str) -> tuple[list[Group], list[Group]]:
+        """The candidates in two parts: what touches modules of the kind in which it went wrong comes second."""
+        wrong = {name for name, kind in self._kinds.items() if module and kind is self._kinds[module]}
+        suspects = [group for group in candidates if any(_is_inside(cut.tensor, wrong) for cut in group.cuts)]
+        if 0 < len(suspects) < len(candidates):
+            return [group for group in candidates if group not in suspects], suspects
+        middle = len(candidates) // 2
+        return candidates[:middle], candidates[middle:]
+
+
+def _is_inside(tensor: str, modules: set[str]) -> bool:
+    """Whether one of the modules holds the tensor, however deep."""
+    parts = tensor.split(".")
+    return any(".".join(parts[:depth]) in modules for depth in range(1, len(parts)))
 
 
 def half(group: Group) -> tuple[int, ...]:
@@ -169,7 +192,7 @@ def _rows(module: nn.Module, groups: Sequence[Group]) -> list[Row]:
         for name in group.writers:
             if name not in by_writer or by_writer[name].obstacle:
                 by_writer[name] = group
-    through = {cut.tensor.rpartition(".")[0]: group for group in groups for cut in group.cuts if cut.side == "through"}
+    through = {module_of(cut.tensor): group for group in groups for cut in group.cuts if cut.side == "through"}
     return [
         _row(name, layer, by_writer.get(name) or through.get(name))
         for name, layer in module.named_modules()
@@ -178,7 +201,7 @@ def _rows(module: nn.Module, groups: Sequence[Group]) -> list[Row]:
 
 
 def _row(name: str, layer: nn.Module, group: Group | None) -> Row:
-    kind, width = type(layer).__name__, width_of(layer)
+    kind, width = type(layer).__name__, writes(layer)
     if group is None:
         return Row(name, kind, width, "skipped", _unseen(layer))
     if group.obstacle:
@@ -194,11 +217,3 @@ def _unseen(layer: nn.Module) -> str:
     if isinstance(layer, nn.MultiheadAttention):
         return "nn.MultiheadAttention ties its width to its heads: heads cannot be removed from it"
     return "the trace did not meet it: it does not run, runs without gradients, or its weight is used by other code"
-
-
-def width_of(layer: nn.Module) -> int:
-    """Output channels of a layer with weights."""
-    for attribute in ("out_features", "out_channels", "embed_dim", "hidden_size", "nf"):
-        if isinstance(count := getattr(layer, attribute, None), int):
-            return count
-    return 0

@@ -16,21 +16,20 @@ from torch import Tensor, nn
 
 from sparsify.channels.group import Group, Selection, removed_slices
 from sparsify.channels.plan import history_of
-from sparsify.models.history import replay
+from sparsify.models.history import replay, shallow, substitute
 
 
 @torch.no_grad()
 def masked(model: nn.Module, groups: Iterable[Group], selection: Selection) -> nn.Module:
     """A copy of `model` in which the selected units are silent; same shapes, to be run in evaluation mode."""
     groups = list(groups)
-    copied = copy.deepcopy(model)
-    state = copied.state_dict(keep_vars=True)
     slices = removed_slices(groups, selection)
     history = history_of(model, groups, selection)
+    copied = shallow(model)
     for (tensor, axis), removed in slices.items():
-        index = torch.tensor(removed, device=state[tensor].device)
         if not tensor.endswith("running_var"):
-            state[tensor].index_fill_(axis, index, 0)
+            index = torch.tensor(removed)
+            substitute(copied, tensor, lambda value, axis=axis, index=index: value.index_fill(axis, index, 0))
     for name, norm in list(copied.named_modules()):
         gone = next((removed for (tensor, _), removed in slices.items() if tensor == f"{name}.weight"), ())
         if gone and (dim := norm_axis(norm)) is not None:

@@ -207,7 +207,7 @@ def _cut(
 ) -> Removed:
     verifier = Verifier(module, example[:VERIFIED], jitter=False)
     if fault := verifier.fault(found.groups, chosen):
-        raise Untraceable(type(module).__name__, f"a removal that is not what a mask would do: {fault}")
+        raise Untraceable(type(module).__name__, f"a removal that is not what a mask would do: {fault.reason}")
     history = history_of(module, found.groups, chosen)
     smaller = replay(copy.deepcopy(module), history)
     left = count_macs(smaller, example[:1])

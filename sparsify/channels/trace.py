@@ -10,8 +10,11 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from sparsify.channels.dependency import Dependencies, Member
-from sparsify.channels.group import Cut, Group, Places, Resize
-from sparsify.channels.layer_cuts import layer_cuts
+from sparsify.channels.group import Cut, Group, Places, Resize, module_of
+from sparsify.channels.heads import head_groups
+from sparsify.channels.layer_cuts import Blocks, layer_cuts
+from sparsify.channels.packed import packed_groups
+from sparsify.channels.units import Blocked, merged
 
 
 def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
@@ -27,20 +30,28 @@ def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
     graph = Dependencies(copy.deepcopy(model), example)
     layers = dict(model.named_modules())
     order = {name: i for i, name in enumerate(layers)}
-    groups = [_untied(_group(members, layers), model) for members in graph.coupled()]
+    known = [*head_groups(model), *packed_groups(model)]
+    inside = {(cut.tensor, cut.axis) for group in known for cut in group.cuts}
+    written = {name for group in known for name in group.writers}
+    traced = merged([_blocked(members, layers) for members in graph.coupled(written)])
+    traced = [group for group in traced if not inside & {(cut.tensor, cut.axis) for cut in group.cuts}]
+    groups = [_within(_untied(group, model), model) for group in [*known, *traced]]
     return sorted(_disjoint(groups), key=lambda group: order[group.root])
 
 
-def _group(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Group:
+def _blocked(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Blocked:
     first = members[0].name
     width = len(members[0].places)
     cuts: list[Cut] = []
     resizes: list[Resize] = []
+    blocks: list[Blocks] = []
     obstacles: list[str] = []
     for member in members:
         places: Places = tuple(member.places.get(channel, ()) for channel in range(width))
         if member.kind == "output":
             obstacles.append(f"{first} gives the network's output")
+        elif member.kind == "unsettled":
+            obstacles.append(member.name)
         elif member.kind == "parameter":
             cuts.append(Cut(member.name, member.axis, places, "through"))
         elif member.kind == "module":
@@ -51,9 +62,22 @@ def _group(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Group:
                 continue
             cuts += share.cuts
             resizes += share.resizes
-    root = next((cut.tensor.rpartition(".")[0] for cut in cuts if cut.side == "out"), first)
+            blocks += [share.blocks] if share.blocks else []
+    root = next((module_of(cut.tensor) for cut in cuts if cut.side == "out"), first)
     obstacle = "; ".join(dict.fromkeys(obstacles))
-    return Group(root, "channels", tuple(cuts), tuple(resizes), width, obstacle=obstacle)
+    group = Group(root, "channels", tuple(cuts), tuple(resizes), width, obstacle=obstacle)
+    return Blocked(group, tuple(blocks))
+
+
+def _within(group: Group, model: nn.Module) -> Group:
+    """An obstacle where a slice lies outside its tensor: a split or reshape that the trace did not understand."""
+    tensors = model.state_dict(keep_vars=True)
+    for cut in group.cuts:
+        size = tensors[cut.tensor].shape[cut.axis]
+        if any(index >= size for unit in cut.places for index in unit) and not group.obstacle:
+            obstacle = f"the trace does not understand how channels reach {module_of(cut.tensor)} (a split or reshape)"
+            group = replace(group, obstacle=obstacle)
+    return group
 
 
 def _untied(group: Group, model: nn.Module) -> Group:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -17,11 +18,20 @@ from sparsify.channels.group import Group, Selection, removed_slices
 from sparsify.channels.plan import history_of
 from sparsify.channels.reference import masked
 from sparsify.channels.untraceable import Untraceable, naming_the_module
-from sparsify.models.history import replay
+from sparsify.models.history import replay, shallow
 
 # Relative to the largest output. In float64 a sum in another order differs by about 1e-15 a layer, in float32 by 1e-7.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 JITTER = 0.5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a removal."""
+
+    reason: str
+    module: str = ""
+    """Where it showed, if it is known."""
 
 
 @final
@@ -47,20 +57,21 @@ class Verifier:
             if bool(torch.isfinite(forward(moved, self._example)).all()):
                 self._model = moved
 
-    def fault(self, groups: Sequence[Group], selection: Selection) -> str:
-        """Why removing the selection would be wrong, or an empty text where the outputs agree."""
-        cut = copy.deepcopy(self._model)
+    def fault(self, groups: Sequence[Group], selection: Selection) -> Fault | None:
+        """Why removing the selection would be wrong, or None where the outputs agree."""
+        cut = shallow(self._model)
         try:
             replay(cut, history_of(cut, groups, selection))
             _check_sizes(self._model, cut, groups, selection)
             with naming_the_module(cut):
                 output = forward(cut, self._example)
         except Untraceable as error:
-            return f"{error.module} does not run with fewer channels: {error.__cause__}"
+            return Fault(f"{error.module} does not run with fewer channels: {error.__cause__}", error.module)
         except ValueError as error:
-            return str(error)
+            return Fault(str(error))
         expected = forward(masked(self._model, groups, selection), self._example)
-        return self._difference(output, expected)
+        reason = self._difference(output, expected)
+        return Fault(reason) if reason else None
 
     def _difference(self, output: Tensor, expected: Tensor) -> str:
         if output.shape != expected.shape:

@@ -11,7 +11,8 @@ numbers where whole numbers were before: reading a history runs no code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -49,11 +50,24 @@ def _cut(module: nn.Module, entry: Mapping[str, Any]) -> None:
         )
     gone = set(removed)
     kept = torch.tensor([i for i in range(value.shape[axis]) if i not in gone], device=value.device)
-    smaller = value.detach().index_select(axis, kept)
+    substitute(module, str(name), lambda whole: whole.index_select(axis, kept))
+
+
+def shallow(module: nn.Module) -> nn.Module:
+    """A copy of the modules that shares every tensor with the original: for what replaces tensors, as here."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+
+def substitute(module: nn.Module, name: str, change: Callable[[Tensor], Tensor]) -> None:
+    """Put `change` of a parameter or buffer in its place, under every name that it has."""
+    value = _tensor(module, name)
+    assert value is not None
+    changed = change(value.detach())
     if isinstance(value, nn.Parameter):
-        smaller = nn.Parameter(smaller, requires_grad=value.requires_grad)
+        changed = nn.Parameter(changed, requires_grad=value.requires_grad)
     for store, local in list(_holders(module, value)):
-        store[local] = smaller
+        store[local] = changed
 
 
 def _tensor(module: nn.Module, name: object) -> Tensor | None:
