@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,19 +38,23 @@ def block_sums(scores: Tensor, rows: int, cols: int) -> Tensor:
 
     The order of additions is fixed (down the rows, then across), so that part of a matrix gives the same bits as all.
     """
-    wide = scores.dtype if scores.dtype in (torch.float32, torch.float64) else torch.float32
-    matrix = scores.reshape(scores.shape[0], -1).to(torch.float64 if scores.dtype == torch.int64 else wide)
-    bands = matrix.view(matrix.shape[0] // rows, rows, matrix.shape[1])
-    down = bands[:, 0].clone()
+    wide = scores.dtype in (torch.float64, torch.int64)
+    matrix = scores.detach().reshape(scores.shape[0], -1).to("cpu", torch.float64 if wide else torch.float32).numpy()
+    bands = matrix.reshape(matrix.shape[0] // rows, rows, matrix.shape[1])
+    down = bands[:, 0].copy()
     for i in range(1, rows):
         down += bands[:, i]
-    across = down[:, ::cols].clone()
+    across = down[:, ::cols].copy()
     for j in range(1, cols):
         across += down[:, j::cols]
-    return across
+    return torch.from_numpy(across)
 
 
 def spread(kept: Tensor, rows: int, cols: int, shape: Sequence[int]) -> Tensor:
-    """What is kept of a weight of `shape`, from what is kept of its blocks."""
-    height, width = kept.shape
-    return kept.view(height, 1, width, 1).expand(height, rows, width, cols).reshape(tuple(shape))
+    """What is kept of a weight of `shape`, from what is kept of its blocks (height / rows, width / cols)."""
+    across = np.empty((*kept.shape, cols), dtype=np.bool_)
+    for j in range(cols):
+        across[:, :, j] = kept.numpy()
+    bands = np.empty((kept.shape[0], rows, kept.shape[1] * cols), dtype=np.bool_)
+    bands[...] = across.reshape(kept.shape[0], 1, -1)
+    return torch.from_numpy(bands).reshape(tuple(shape))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from sparsify.errors import UsageError
 from sparsify.masks.rank import Keys
 
-# Dtypes that are read, by their name in a safetensors file: bytes an element, and the bits of infinity.
+# The bits of infinity, in the dtypes that are read, by their name in a safetensors file.
 _INFINITY = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}
 READ = frozenset(_INFINITY)
 
@@ -27,29 +26,33 @@ def width(dtypes: Collection[str]) -> int:
     return 16 if len(set(dtypes)) == 1 and "F32" not in dtypes else 32
 
 
-def magnitudes(bits: Keys, dtype: str, name: str, *, into: int, out: Keys | None = None) -> Keys:
-    """Keys of `into` bits in the order of the absolute values; `out`, of the size of `bits` or more, is written over.
-
-    Raises:
-        UsageError: a weight is nan or inf.
-    """
-    own = 32 if dtype == "F32" else 16
+def magnitudes(bits: Keys, dtype: str, *, into: int, out: Keys | None = None) -> Keys:
+    """Keys of `into` bits in the order of the absolute values; `out`, as long as `bits` or longer, is written over."""
+    own = width([dtype])
     keys: Keys = np.bitwise_and(bits, (1 << (own - 1)) - 1, out=None if out is None else out[: bits.size])
-    if keys.size and keys.max() >= _INFINITY[dtype]:
-        raise UsageError(f"weights of {name}: expected finite numbers, got nan or inf; leave the layer out or mend it")
-    if own == into:
-        return keys
-    return as_floats(keys, dtype).view(np.uint32)
+    return keys if own == into else as_floats(keys, dtype).view(np.uint32)
 
 
 def as_floats(keys: Keys, dtype: str) -> NDArray[np.float32]:
     """Exact float32 values of keys of the dtype's own width."""
     if dtype == "F16":
         return keys.view(np.float16).astype(np.float32)
-    wide: NDArray[Any] = keys if dtype == "F32" else keys.astype(np.uint32) << np.uint32(16)
-    return wide.view(np.float32)
+    if dtype == "BF16":
+        return (keys.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return keys.view(np.float32)
 
 
 def as_tensor(keys: Keys) -> torch.Tensor:
     """Keys below the sign bit as a tensor of signed integers, which share their order and their bytes."""
     return torch.from_numpy(keys.view(f"i{keys.itemsize}"))
+
+
+def check_finite(keys: Keys, dtype: str, what: str) -> None:
+    """Refuse keys of numbers that are not finite, of the dtype's own width or widened to 32 bits.
+
+    Raises:
+        UsageError: a number is nan or inf.
+    """
+    infinity = _INFINITY["F32" if keys.itemsize == 4 else dtype]
+    if keys.size and keys.max() >= infinity:
+        raise UsageError(f"{what}: expected finite numbers, got nan or inf; leave the layer out or mend it")

@@ -8,25 +8,22 @@ gathered about the threshold, whatever the file's size.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from sparsify.errors import CorruptError, UsageError
+from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation
 from sparsify.masks.magnitudes import READ
 from sparsify.masks.plan import plan
-from sparsify.masks.stream_layer import Cut, Layer
-from sparsify.masks.stream_threshold import cuts
+from sparsify.masks.stream_layer import Layer
+from sparsify.masks.stream_output import Output
 from sparsify.recipe.pattern import Pattern
 from sparsify.store.atomic import write_chunks
-from sparsify.store.digest import canonical_json
-from sparsify.store.tensor_file import METADATA, TensorFile, open_tensor_file
-from sparsify.store.weights import CHECKSUM
+from sparsify.store.tensor_file import TensorFile, open_tensor_file
 
 _FLOATING = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
@@ -100,10 +97,9 @@ def prune_file(
             axes=axes or {},
         )
         layers = {name: Layer(file, file.tensors[name], pattern, (axes or {}).get(name, 1)) for name in todo.names}
-        found = cuts(layers, todo.groups)
-        kept: dict[str, int] = {}
-        write_chunks(out, _output(file, layers, found, kept))
-    report = {name: LayerReport(math.prod(shapes[name]), kept[name]) for name in todo.names}
+        output = Output(file, layers, todo.groups)
+        write_chunks(out, output.chunks())
+    report = {name: LayerReport(math.prod(shapes[name]), output.kept[name]) for name in todo.names}
     return FileReport(report, dict(sorted((unread | todo.skipped).items())))
 
 
@@ -129,43 +125,3 @@ def _choose(file: TensorFile, include: Sequence[str]) -> tuple[list[str], dict[s
             "name them with include, as float32, float16 or bfloat16"
         )
     return names, unread
-
-
-def _output(
-    file: TensorFile, layers: Mapping[str, Layer], found: Mapping[str, Cut], kept: dict[str, int]
-) -> Iterator[bytes | memoryview]:
-    """The header, then every tensor in the order of its bytes."""
-    yield _head(file, layers, found) if CHECKSUM in file.metadata else file.head
-    yield from _payload(file, layers, found, kept)
-
-
-def _payload(
-    file: TensorFile, layers: Mapping[str, Layer], found: Mapping[str, Cut], kept: dict[str, int]
-) -> Iterator[memoryview]:
-    for entry in file.tensors.values():
-        if entry.name not in layers:
-            yield from file.pieces(entry.start, entry.end)
-            continue
-        kept[entry.name] = 0
-        for piece, count in layers[entry.name].pruned(found.get(entry.name)):
-            kept[entry.name] += count
-            yield piece
-
-
-def _head(file: TensorFile, layers: Mapping[str, Layer], found: Mapping[str, Cut]) -> bytes:
-    """The header of a file that carries our checksum, with the checksum of what is about to be written."""
-    metadata = file.metadata
-    claimed = metadata.pop(CHECKSUM)
-    header = file.header | {METADATA: metadata}
-    before, after = (hashlib.sha256(canonical_json(header)) for _ in range(2))
-    for entry in file.tensors.values():
-        for piece in file.pieces(entry.start, entry.end):
-            before.update(piece)
-    if before.hexdigest() != claimed:
-        raise CorruptError(f"{file.path}: changed since it was written: its contents do not match its own checksum")
-    for piece in _payload(file, layers, found, {}):
-        after.update(piece)
-    header[METADATA] = metadata | {CHECKSUM: after.hexdigest()}
-    text = canonical_json(header)
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text

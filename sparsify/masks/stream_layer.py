@@ -9,16 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sparsify.errors import UsageError
 from sparsify.masks.block import block_sums, spread, tile
-from sparsify.masks.magnitudes import as_floats, as_tensor, magnitudes, stored, width
+from sparsify.masks.magnitudes import as_floats, as_tensor, check_finite, magnitudes, stored, width
 from sparsify.masks.nm import keep_n_of_m
 from sparsify.masks.rank import Flags, Keys, take
 from sparsify.recipe.pattern import Pattern
 from sparsify.store.tensor_file import TensorEntry, TensorFile
 
 # Weights that are looked at in one place, where some are looked at beforehand.
-_NEIGHBOURS = 256
+_NEIGHBOURS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +47,11 @@ class Layer:
 
     def keys(self, bits: int) -> Iterator[Keys]:
         """The keys of its units (weights, or sums of blocks), row-major, piece by piece; blocks need 32 bits."""
+        what = f"{'blocks' if self.pattern.kind == 'block' else 'weights'} of {self.entry.name}"
         for weights in self._weights():
-            yield self._keys(weights, bits, weights)
+            keys = self._keys(weights, bits, weights)
+            check_finite(keys, self.entry.dtype, what)
+            yield keys
 
     @property
     def units(self) -> int:
@@ -71,14 +73,14 @@ class Layer:
         ties = cut.ties if cut else 0
         buffer: Keys | None = None
         for weights in self._weights():
-            buffer = np.empty_like(weights) if buffer is None else buffer
+            buffer = np.empty(weights.size, weights.dtype) if buffer is None else buffer
             if cut is None:
                 kept = self._kept_of_groups(weights, buffer)
             else:
                 units, ties = take(self._keys(weights, cut.bits, buffer), cut.key, ties)
                 kept = self._spread(units, weights.size)
             np.multiply(weights, kept, out=weights)
-            yield memoryview(weights).cast("B"), int(np.count_nonzero(kept))
+            yield weights.view(np.uint8).data, int(np.count_nonzero(kept))
 
     def _weights(self) -> Iterator[Keys]:
         unit = self._unit() * width([self.entry.dtype]) // 8
@@ -100,15 +102,13 @@ class Layer:
         return math.prod(self.entry.shape[self.axis % len(self.entry.shape) + 1 :])
 
     def _keys(self, weights: Keys, bits: int, out: Keys) -> Keys:
-        dtype, name = self.entry.dtype, self.entry.name
+        dtype = self.entry.dtype
         if self.pattern.kind != "block":
-            return magnitudes(weights, dtype, name, into=bits, out=out)
-        floats = as_floats(magnitudes(weights, dtype, name, into=weights.itemsize * 8, out=out), dtype)
+            return magnitudes(weights, dtype, into=bits, out=out)
+        floats = as_floats(magnitudes(weights, dtype, into=weights.itemsize * 8, out=out), dtype)
         rows, cols = tile(self.pattern, self.axis)
-        sums = block_sums(torch.from_numpy(floats.reshape(-1, math.prod(self.entry.shape[1:]))), rows, cols)
-        if not bool(torch.isfinite(sums).all()):
-            raise UsageError(f"weights of {name}: expected blocks whose sums are finite, got inf; scale the layer down")
-        return sums.flatten().numpy().view(np.uint32)
+        matrix = torch.from_numpy(floats.reshape(-1, math.prod(self.entry.shape[1:])))
+        return block_sums(matrix, rows, cols).numpy().reshape(-1).view(np.uint32)
 
     def _spread(self, units: Flags, size: int) -> Flags:
         if self.pattern.kind != "block":
@@ -119,6 +119,7 @@ class Layer:
 
     def _kept_of_groups(self, weights: Keys, out: Keys) -> Flags:
         n, m = self.pattern.n, self.pattern.m
-        keys = magnitudes(weights, self.entry.dtype, self.entry.name, into=weights.itemsize * 8, out=out)
+        keys = magnitudes(weights, self.entry.dtype, into=weights.itemsize * 8, out=out)
+        check_finite(keys, self.entry.dtype, f"weights of {self.entry.name}")
         groups = as_tensor(keys).view(-1, m, self._inner())
         return keep_n_of_m(groups, n, m, 1).flatten().numpy()

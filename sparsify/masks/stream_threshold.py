@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sparsify.masks.magnitudes import width
-from sparsify.masks.plan import Group
 from sparsify.masks.rank import Keys, threshold
 from sparsify.masks.stream_layer import Cut, Layer
 
@@ -15,21 +14,19 @@ from sparsify.masks.stream_layer import Cut, Layer
 _SAMPLE = 1 << 17
 
 
-def cuts(layers: Mapping[str, Layer], groups: Sequence[Group]) -> dict[str, Cut]:
-    """The cut of every layer in `groups`, by name; a group lists its layers in the order in which ties are kept."""
-    found: dict[str, Cut] = {}
-    for group in groups:
-        found |= _of_group({name: layers[name] for name in group.names}, group.kept)
-    return found
+def cuts(layers: Mapping[str, Layer], count: int) -> dict[str, Cut]:
+    """The cut of every layer of a group that keeps `count` units together.
 
-
-def _of_group(layers: Mapping[str, Layer], count: int) -> dict[str, Cut]:
+    Args:
+        layers: by name, in the order in which ties are kept.
+        count: units that the group keeps.
+    """
     blocks = any(layer.pattern.kind == "block" for layer in layers.values())
     bits = 32 if blocks else width([layer.entry.dtype for layer in layers.values()])
     if count == 0:
         return {name: Cut((1 << bits) - 1, 0, bits) for name in layers}
     total = sum(layer.units for layer in layers.values())
-    sample = _sample(list(layers.values()), bits, total) if bits > 16 and total > 4 * _SAMPLE else None
+    sample = _sample(list(layers.values()), bits, total) if bits > 16 and total > _SAMPLE else None
     cut = threshold(
         lambda: (keys for layer in layers.values() for keys in layer.keys(bits)), count, total, bits=bits, sample=sample
     )
@@ -46,4 +43,5 @@ def _of_group(layers: Mapping[str, Layer], count: int) -> dict[str, Cut]:
 
 def _sample(layers: Sequence[Layer], bits: int, total: int) -> Keys:
     """Keys from places spread evenly over the layers; a layer has its share of them."""
-    return np.concatenate([layer.sample(bits, _SAMPLE * layer.units // total) for layer in layers])
+    size = min(_SAMPLE, total // 16)
+    return np.concatenate([layer.sample(bits, size * layer.units // total) for layer in layers])

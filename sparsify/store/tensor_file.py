@@ -48,13 +48,15 @@ class TensorFile:
         path: where it is.
         head: its first bytes as they are, up to the first tensor.
         header: the JSON of the header, checked.
+        size: length in bytes.
         tensors: by name, in the order of their bytes.
     """
 
     def __init__(self, path: Path, raw: FileIO) -> None:
         self.path, self._raw = path, raw
         self.head, self.header = _read_header(path, raw)
-        self.tensors = _entries(path, self.header, len(self.head), os.fstat(raw.fileno()).st_size)
+        self.size = os.fstat(raw.fileno()).st_size
+        self.tensors = _entries(path, self.header, len(self.head), self.size)
 
     @property
     def metadata(self) -> dict[str, str]:
