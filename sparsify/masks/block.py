@@ -41,12 +41,13 @@ def block_sums(scores: Tensor, rows: int, cols: int) -> Tensor:
     wide = scores.dtype in (torch.float64, torch.int64)
     matrix = scores.detach().reshape(scores.shape[0], -1).to("cpu", torch.float64 if wide else torch.float32).numpy()
     bands = matrix.reshape(matrix.shape[0] // rows, rows, matrix.shape[1])
-    down = bands[:, 0].copy()
-    for i in range(1, rows):
-        down += bands[:, i]
-    across = down[:, ::cols].copy()
-    for j in range(1, cols):
-        across += down[:, j::cols]
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller refuses sums that are not finite
+        down = bands[:, 0].copy()
+        for i in range(1, rows):
+            down += bands[:, i]
+        across = down[:, ::cols].copy()
+        for j in range(1, cols):
+            across += down[:, j::cols]
     return torch.from_numpy(across)
 
 

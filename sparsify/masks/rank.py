@@ -42,14 +42,14 @@ def threshold(
     """The cut that takes the `count` highest keys.
 
     Args:
-        chunks: gives all keys anew at each call, as flat arrays of one unsigned type.
+        chunks: gives all keys anew at each call, as flat arrays of one unsigned type; each may overwrite the last.
         count: how many are taken, at least one and at most `total`.
         total: how many keys there are.
         bits: width of a key: 16, 32 or 64.
         sample: some of the keys, which only makes it faster; worth while above 16 bits.
     """
     if total <= _FEW:
-        return _by_sorting(np.concatenate(list(chunks())), count)
+        return _by_sorting(np.concatenate([keys.copy() for keys in chunks()]), count)
     if sample is not None and sample.size:
         found = _in_bracket(chunks(), count, total, bits, *_bracket(sample, count / total))
         if found is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sparsify.errors import InputOutputError, UsageError
+from sparsify.store import atomic
 from sparsify.store.atomic import new_folder, sweep, write_bytes, write_chunks, write_json, write_text
 
 
@@ -180,6 +181,38 @@ def test_everything_is_synced_before_the_rename_and_the_parent_after(tmp_path: P
     with new_folder(final) as folder:
         (folder / "f").write_text("x")
     assert events == [("f", False), ("TMP", False), (tmp_path.name, True)]
+
+
+def test_a_large_file_is_settled_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(atomic, "_SETTLED_AT_ONCE", 100)
+    sizes: list[int] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            sizes.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    chunks = [bytes([i]) * 60 for i in range(50)]
+    write_chunks(tmp_path / "x", chunks)
+    assert (tmp_path / "x").read_bytes() == b"".join(chunks)
+    assert sizes[0] < 3000 and sizes[-1] == 3000
+
+
+def test_a_disk_that_fails_while_it_is_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(atomic, "_SETTLED_AT_ONCE", 1)
+    calls: list[int] = []
+
+    def fails_once(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails_once)
+    with pytest.raises(InputOutputError, match="x: could not be written: Input/output error; nothing was replaced"):
+        write_chunks(tmp_path / "x", [b"a", b"b"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_system_that_cannot_sync_folders_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
