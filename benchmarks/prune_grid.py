@@ -92,7 +92,7 @@ def row(cell: list[str], metrics: dict[str, Any]) -> list[str]:
         low, high = metrics.get(f"{speed}.speedup.ci_low"), metrics.get(f"{speed}.speedup.ci_high")
         told = f"{metrics[f'{speed}.speedup']:.3f} [{low:.3f}, {high:.3f}], {metrics[f'{speed}.verdict']}"
     return [
-        ", ".join(text.rpartition(".")[2] for text in cell),
+        ", ".join(short(text) for text in cell),
         f"{metrics['export.sparsity']:.1%}",
         f"{metrics['export.macs_fraction']:.1%}",
         f"{metrics[f'network.{kept}.validation.mean']:.4f}",
@@ -101,6 +101,13 @@ def row(cell: list[str], metrics: dict[str, Any]) -> list[str]:
         f"{metrics['size.packed_fraction']:.1%}",
         told,
     ]
+
+
+def short(override: str) -> str:
+    """`removal.pattern=2:4` as `pattern 2:4`, and what is turned off as `no finetune`."""
+    key, _, value = override.partition("=")
+    name = key.rpartition(".")[2]
+    return f"no {name}" if value == "null" else f"{name} {value}"
 
 
 def interval(metrics: dict[str, Any], key: str) -> str:
