@@ -6,9 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import prod
 
-import torch
-from torch import Tensor
-
 from sparsify.channels.group import Group
 from sparsify.channels.macs import Macs
 
@@ -33,9 +30,9 @@ class Cost:
         self._dense = sum(prod(shape) for shape in self._shapes.values())
         self._units = {group.root: group.units for group in groups}
         self._heads = {group.root: group.attention for group in groups if group.attention}
-        self._counts: dict[str, list[tuple[str, int, Tensor]]] = {
+        self._counts: dict[str, list[tuple[str, int, list[int]]]] = {
             group.root: [
-                (cut.tensor, cut.axis, torch.tensor([len(unit) for unit in cut.places]))
+                (cut.tensor, cut.axis, [len(unit) for unit in cut.places])
                 for cut in group.cuts
                 if cut.tensor in self._shapes
             ]
@@ -63,7 +60,7 @@ class Cost:
         gone: defaultdict[tuple[str, int], int] = defaultdict(int)
         for root, units in removed.items():
             for tensor, axis, counts in self._counts[root]:
-                gone[tensor, axis] += int(counts[list(units)].sum()) if units else 0
+                gone[tensor, axis] += sum(map(counts.__getitem__, units))
         return {
             name: prod(size - gone.get((name, axis), 0) for axis, size in enumerate(shape))
             for name, shape in self._shapes.items()

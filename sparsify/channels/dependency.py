@@ -62,7 +62,6 @@ class Dependencies:
             parameter.requires_grad_(True)
         self._widest = max((size for parameter in model.parameters() for size in parameter.shape), default=0)
         self._names = {module: name for name, module in model.named_modules()}
-        _refuse_compiled(model)
         self._output, self._index = ops.OPTYPE.OUTPUT, vars(_helpers)["_HybridIndex"]
         self._graph: Any = torch_pruning.DependencyGraph()
         self._unread: frozenset[Any] = frozenset()
@@ -180,7 +179,12 @@ def _unreadable(graph: Any) -> frozenset[Any]:
     return frozenset(unreadable)
 
 
-def _refuse_compiled(model: nn.Module) -> None:
+def refuse_scripted(model: nn.Module) -> None:
+    """Refuse a model with a scripted part, which is no Python that could be changed.
+
+    Raises:
+        Untraceable: Naming the part.
+    """
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise Untraceable(name or type(model).__name__, "a scripted module, whose layers cannot be replaced")

@@ -6,8 +6,10 @@ unit u of a group takes, of every tensor in its `cuts`, the slices `places[u]` a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 Places = tuple[tuple[int, ...], ...]
@@ -31,12 +33,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Resize:
-    """A count a module keeps of itself, which falls with the units that go."""
+    """A count a module keeps of itself: of channels, of heads, of blocks. It falls with those that go."""
 
     module: str
     attribute: str
-    per_unit: tuple[int, ...]
-    """By how much it falls when unit u goes."""
+    places: Places
+    """For each unit which of the counted things go with it."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def module_of(tensor: str) -> str:
 
 def removed_slices(groups: Iterable[Group], selection: Selection) -> dict[tuple[str, int], tuple[int, ...]]:
     """(tensor, axis) -> ascending indices that go, for the selected units of all groups together."""
-    gone: dict[tuple[str, int], set[int]] = {}
+    gone: defaultdict[tuple[str, int], list[tuple[int, ...]]] = defaultdict(list)
     for group in groups:
         for cut in group.cuts:
-            for unit in selection.get(group.root, ()):
-                gone.setdefault((cut.tensor, cut.axis), set()).update(cut.places[unit])
-    return {where: tuple(sorted(indices)) for where, indices in gone.items() if indices}
+            gone[cut.tensor, cut.axis] += [cut.places[unit] for unit in selection.get(group.root, ())]
+    flat = {where: tuple(sorted(set(chain.from_iterable(places)))) for where, places in gone.items()}
+    return {where: indices for where, indices in flat.items() if indices}

@@ -159,7 +159,7 @@ def _counts(module: nn.Module, attention: Attention, queries: int, key_values: i
     falls |= {SHARED_QUERIES: 0 if key_values else 1}
     held = vars(module)
     return [
-        Resize(attention.name, name, (fall,) * units)
+        Resize(attention.name, name, _runs(units, fall))
         for name, fall in falls.items()
         if fall and isinstance(held.get(name), int) and held[name] in _totals(attention)
     ]

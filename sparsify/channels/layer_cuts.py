@@ -16,14 +16,13 @@ BATCH_LIKE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d,
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """Equal runs of consecutive channels that a module treats alike: groups of a convolution, or of a GroupNorm."""
+class Joint:
+    """Channels that share a place go together: blocks of channels that a module treats alike, for one."""
 
-    module: str
-    attribute: str
-    """The module's count of its blocks, which falls by one for each that goes."""
+    name: str
+    """Joints of one name share their places: input and output blocks of a grouped convolution go together."""
     places: Places
-    """For each channel of the group its blocks. Input and output blocks of a grouped convolution go together."""
+    """For each channel where it lies."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class LayerCuts:
 
     cuts: tuple[Cut, ...] = ()
     resizes: tuple[Resize, ...] = ()
-    blocks: Blocks | None = None
+    joint: Joint | None = None
     """Where given, channels go only in whole blocks."""
 
 
@@ -72,29 +71,30 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 def _linear(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     if writes:
-        return LayerCuts(_tensors(name, layer, places, 0, "out"), (_counts(name, "out_features", places),))
-    return LayerCuts(_read(name, places), (_counts(name, "in_features", places),))
+        return LayerCuts(_tensors(name, layer, places, 0, "out"), (Resize(name, "out_features", places),))
+    return LayerCuts(_read(name, places), (Resize(name, "in_features", places),))
 
 
 def _transformers_conv1d(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     """A linear layer whose weight is (in, out), as GPT-2's."""
     if not writes:
-        return LayerCuts((Cut(f"{name}.weight", 0, places, "in"),), (_counts(name, "nx", places),))
+        return LayerCuts((Cut(f"{name}.weight", 0, places, "in"),), (Resize(name, "nx", places),))
     return LayerCuts(
-        (Cut(f"{name}.weight", 1, places, "out"), Cut(f"{name}.bias", 0, places, "out")), (_counts(name, "nf", places),)
+        (Cut(f"{name}.weight", 1, places, "out"), Cut(f"{name}.bias", 0, places, "out")), (Resize(name, "nf", places),)
     )
 
 
 def _convolution(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts | None:
     layer = cast(nn.Conv2d, layer)
     if is_depthwise(layer):
-        counts = tuple(_counts(name, count, places) for count in ("in_channels", "out_channels", "groups"))
+        counts = tuple(Resize(name, count, places) for count in ("in_channels", "out_channels", "groups"))
         return LayerCuts(_tensors(name, layer, places, 0, "through"), counts)
     side: Side = "out" if writes else "in"
-    count = _counts(name, f"{side}_channels", places)
+    count = Resize(name, f"{side}_channels", places)
     if layer.groups > 1:  # the input axis of its weight is one block wide, whatever the number of blocks
-        blocks = _blocks(name, "groups", places, layer.groups, getattr(layer, f"{side}_channels"))
-        return LayerCuts(_tensors(name, layer, places, 0, "out") if writes else (), (count,), blocks)
+        blocks = _blocks(places, layer.groups, getattr(layer, f"{side}_channels"))
+        counts = (count, Resize(name, "groups", blocks))
+        return LayerCuts(_tensors(name, layer, places, 0, "out") if writes else (), counts, Joint(name, blocks))
     return LayerCuts(_tensors(name, layer, places, 0, "out") if writes else _read(name, places), (count,))
 
 
@@ -103,43 +103,44 @@ def _transposed(name: str, layer: nn.Module, places: Places, writes: bool) -> La
     if layer.groups > 1:
         return None
     if not writes:
-        return LayerCuts((Cut(f"{name}.weight", 0, places, "in"),), (_counts(name, "in_channels", places),))
+        return LayerCuts((Cut(f"{name}.weight", 0, places, "in"),), (Resize(name, "in_channels", places),))
     bias = (Cut(f"{name}.bias", 0, places, "out"),) if layer.bias is not None else ()
-    return LayerCuts((Cut(f"{name}.weight", 1, places, "out"), *bias), (_counts(name, "out_channels", places),))
+    return LayerCuts((Cut(f"{name}.weight", 1, places, "out"), *bias), (Resize(name, "out_channels", places),))
 
 
 def _batch_like(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     del writes
-    return LayerCuts(_tensors(name, layer, places, 0, "through"), (_counts(name, "num_features", places),))
+    return LayerCuts(_tensors(name, layer, places, 0, "through"), (Resize(name, "num_features", places),))
 
 
 def _layer_norm(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts | None:
     del writes
     if len(cast(nn.LayerNorm, layer).normalized_shape) != 1:
         return None
-    return LayerCuts(_tensors(name, layer, places, 0, "through"), (_counts(name, "normalized_shape", places),))
+    return LayerCuts(_tensors(name, layer, places, 0, "through"), (Resize(name, "normalized_shape", places),))
 
 
 def _group_norm(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     del writes
     layer = cast(nn.GroupNorm, layer)
     tensors = _tensors(name, layer, places, 0, "through")
-    counts = (_counts(name, "num_channels", places),)
+    counts = (Resize(name, "num_channels", places),)
     if layer.num_groups == 1:
         return LayerCuts(tensors, counts)
-    return LayerCuts(tensors, counts, _blocks(name, "num_groups", places, layer.num_groups, layer.num_channels))
+    blocks = _blocks(places, layer.num_groups, layer.num_channels)
+    return LayerCuts(tensors, (*counts, Resize(name, "num_groups", blocks)), Joint(name, blocks))
 
 
 def _prelu(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     del writes
     if cast(nn.PReLU, layer).num_parameters == 1:
         return LayerCuts()
-    return LayerCuts(_tensors(name, layer, places, 0, "through"), (_counts(name, "num_parameters", places),))
+    return LayerCuts(_tensors(name, layer, places, 0, "through"), (Resize(name, "num_parameters", places),))
 
 
 def _embedding(name: str, layer: nn.Module, places: Places, writes: bool) -> LayerCuts:
     del layer, writes
-    return LayerCuts((Cut(f"{name}.weight", 1, places, "out"),), (_counts(name, "embedding_dim", places),))
+    return LayerCuts((Cut(f"{name}.weight", 1, places, "out"),), (Resize(name, "embedding_dim", places),))
 
 
 def _tensors(name: str, layer: nn.Module, places: Places, axis: int, side: Side) -> tuple[Cut, ...]:
@@ -154,13 +155,10 @@ def _read(name: str, places: Places) -> tuple[Cut, ...]:
     return (Cut(f"{name}.weight", 1, places, "in"),)
 
 
-def _blocks(name: str, attribute: str, places: Places, blocks: int, channels: int) -> Blocks:
+def _blocks(places: Places, blocks: int, channels: int) -> Places:
+    """The blocks that each channel's places lie in, where `channels` lie in so many equal runs."""
     size = channels // blocks
-    return Blocks(name, attribute, tuple(tuple(dict.fromkeys(i // size for i in unit)) for unit in places))
-
-
-def _counts(name: str, attribute: str, places: Places) -> Resize:
-    return Resize(name, attribute, tuple(len(unit) for unit in places))
+    return tuple(tuple(dict.fromkeys(i // size for i in unit)) for unit in places)
 
 
 _Cutter = Callable[[str, nn.Module, Places, bool], LayerCuts | None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 
 from torch import nn
@@ -18,14 +18,14 @@ def history_of(model: nn.Module, groups: Iterable[Group], selection: Selection) 
     history: History = [
         {"tensor": tensor, "axis": axis, "removed": list(removed)} for (tensor, axis), removed in slices.items()
     ]
-    falls: Counter[tuple[str, str]] = Counter()
+    gone: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
     for group in groups:
         for resize in group.resizes:
-            falls[resize.module, resize.attribute] += sum(resize.per_unit[unit] for unit in selection[group.root])
+            gone[resize.module, resize.attribute].update(*(resize.places[unit] for unit in selection[group.root]))
     return history + [
-        {"module": module, "attribute": attribute, "value": _less(model, module, attribute, fall)}
-        for (module, attribute), fall in falls.items()
-        if fall
+        {"module": module, "attribute": attribute, "value": _less(model, module, attribute, len(counted))}
+        for (module, attribute), counted in gone.items()
+        if counted
     ]
 
 

@@ -10,14 +10,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sparsify.channels.dependency import refuse_scripted
 from sparsify.channels.group import Group, module_of
 from sparsify.channels.layer_cuts import writes
-from sparsify.channels.trace import trace_groups
+from sparsify.channels.trace import OPAQUE, trace_groups
 from sparsify.channels.verify import Verifier
 from sparsify.errors import UsageError
 
 Status = Literal["prunable", "coupled", "skipped"]
-TRACED = 2  # examples: enough for a batch, and cheap
+TRACED = 2  # examples, enough to tell the batch from the rest
+TRIED = 1  # each trial runs in float64; batches are tried on the network that is kept
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,18 @@ def preflight(module: nn.Module, example: Tensor, *, keep: Sequence[str] = ()) -
         Untraceable: The model cannot be followed; the message names the module. Fall back to a mask.
         UsageError: A glob of `keep` matches no layer.
     """
+    return inspected(module, example, keep)[0]
+
+
+def inspected(module: nn.Module, example: Tensor, keep: Sequence[str]) -> tuple[Preflight, Verifier]:
+    """`preflight`, and what it tried the groups with."""
+    refuse_scripted(module)
     refuse_reparametrised(module)
     check_globs("keep", keep, module)
+    verifier = Verifier(module, example[:TRIED], jitter=True)
     groups = [_kept(group, keep) for group in trace_groups(module, example[:TRACED])]
-    groups = _verified(groups, module, example[:TRACED])
-    return Preflight(tuple(_rows(module, groups)), tuple(group for group in groups if not group.obstacle))
+    groups = _verified(groups, module, verifier)
+    return Preflight(tuple(_rows(module, groups)), tuple(group for group in groups if not group.obstacle)), verifier
 
 
 def matches(module: str, glob: str) -> bool:
@@ -130,14 +139,14 @@ def _kept(group: Group, keep: Sequence[str]) -> Group:
     return group
 
 
-def _verified(groups: Sequence[Group], module: nn.Module, example: Tensor) -> list[Group]:
+def _verified(groups: Sequence[Group], module: nn.Module, verifier: Verifier) -> list[Group]:
     """The groups, with an obstacle for each whose removal was tried and is wrong."""
     single = "it has a single unit, and no layer can have none"
     groups = [replace(g, obstacle=single) if g.units == 1 and not g.obstacle else g for g in groups]
     candidates = [group for group in groups if not group.obstacle]
     if not candidates:
         return groups
-    trials = _Trials(module, Verifier(module, example, jitter=True))
+    trials = _Trials(module, verifier)
     good = {group.root: group for group in trials.extend([], candidates)}
     return [good.get(g.root, replace(g, obstacle=trials.faults.get(g.root, g.obstacle))) for g in groups]
 
@@ -202,7 +211,7 @@ def _rows(module: nn.Module, groups: Sequence[Group]) -> list[Row]:
 
 def _row(name: str, layer: nn.Module, group: Group | None) -> Row:
     kind, width = type(layer).__name__, writes(layer)
-    if group is None:
+    if group is None or isinstance(layer, OPAQUE):
         return Row(name, kind, width, "skipped", _unseen(layer))
     if group.obstacle:
         return Row(name, kind, width, "skipped", group.obstacle)

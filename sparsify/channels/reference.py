@@ -26,10 +26,11 @@ def masked(model: nn.Module, groups: Iterable[Group], selection: Selection) -> n
     slices = removed_slices(groups, selection)
     history = history_of(model, groups, selection)
     copied = shallow(model)
+    silence: dict[str, Callable[[Tensor], Tensor]] = {}
     for (tensor, axis), removed in slices.items():
         if not tensor.endswith("running_var"):
-            index = torch.tensor(removed)
-            substitute(copied, tensor, lambda value, axis=axis, index=index: value.index_fill(axis, index, 0))
+            silence[tensor] = _silenced(silence.get(tensor), axis, torch.tensor(removed))
+    substitute(copied, silence)
     for name, norm in list(copied.named_modules()):
         gone = next((removed for (tensor, _), removed in slices.items() if tensor == f"{name}.weight"), ())
         if gone and (dim := norm_axis(norm)) is not None:
@@ -49,6 +50,11 @@ def norm_axis(module: nn.Module) -> int | None:
     if isinstance(module, nn.LayerNorm) or "RMSNorm" in kind or "RmsNorm" in kind:
         return 1 if "2d" in kind.lower() else -1
     return None
+
+
+def _silenced(before: Callable[[Tensor], Tensor] | None, axis: int, index: Tensor) -> Callable[[Tensor], Tensor]:
+    """After what is done to the tensor along another axis, set slices of it to zero."""
+    return lambda value: (before(value) if before else value).index_fill(axis, index.to(value.device), 0)
 
 
 def _over_kept(small: nn.Module, gone: tuple[int, ...], dim: int) -> Callable[[Tensor], Tensor]:

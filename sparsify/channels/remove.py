@@ -19,7 +19,7 @@ from sparsify.channels.group import Group
 from sparsify.channels.importance import check_scores, importance, squares
 from sparsify.channels.macs import Macs, count_macs
 from sparsify.channels.plan import history_of
-from sparsify.channels.preflight import Preflight, check_globs, matches, preflight
+from sparsify.channels.preflight import Preflight, check_globs, inspected, matches
 from sparsify.channels.select import Allocation, Ladder, ladder, select
 from sparsify.channels.untraceable import Untraceable
 from sparsify.channels.verify import Verifier
@@ -28,6 +28,7 @@ from sparsify.models.build import prunable
 from sparsify.models.history import History, replay
 
 VERIFIED = 16  # examples at most: agreement is of structure, and more inputs only cost time
+VERIFIED_MACS = 5e9  # of all examples together, with one at the least: float64 is slow
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def remove_channels(
     overrides = overrides or {}
     check_scores(module, scores, names)
     check_overrides(module, overrides)
-    found = preflight(module, example, keep=keep)
+    found, verifier = inspected(module, example, keep)
     dense = count_macs(module, example[:1])
     cost = Cost(found.groups, {name: module.get_parameter(name).shape for name in names}, dense)
     worth = {group.root: importance(group, scores) for group in found.groups}
@@ -130,7 +131,8 @@ def remove_channels(
     chosen = select(free, worth, _reached(asked, cost), allocation=allocation, fixed=fixed)
     if chosen is None:
         raise UsageError(_unreachable(asked, cost, free, fixed, found))
-    return _cut(module, example, found, chosen, asked, dense, _skipped(found, ladders))
+    verifier = verifier.on(example[: max(1, min(VERIFIED, int(VERIFIED_MACS / dense.total)))])
+    return _cut(module, example, found, verifier, chosen, asked, dense, _skipped(found, ladders))
 
 
 def override(group: Group, overrides: Mapping[str, float]) -> float | None:
@@ -200,12 +202,12 @@ def _cut(
     module: nn.Module,
     example: Tensor,
     found: Preflight,
+    verifier: Verifier,
     chosen: Mapping[str, tuple[int, ...]],
     asked: Mapping[str, float],
     dense: Macs,
     skipped: Mapping[str, str],
 ) -> Removed:
-    verifier = Verifier(module, example[:VERIFIED], jitter=False)
     if fault := verifier.fault(found.groups, chosen):
         raise Untraceable(type(module).__name__, f"a removal that is not what a mask would do: {fault.reason}")
     history = history_of(module, found.groups, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from sparsify.channels.dependency import Dependencies, Member
 from sparsify.channels.group import Cut, Group, Places, Resize, module_of
 from sparsify.channels.heads import head_groups
-from sparsify.channels.layer_cuts import Blocks, layer_cuts
+from sparsify.channels.layer_cuts import Joint, layer_cuts
 from sparsify.channels.packed import packed_groups
-from sparsify.channels.units import Blocked, merged
+from sparsify.channels.units import Joined, joined, merged
+
+OPAQUE = (nn.RNNBase, nn.MultiheadAttention)
+"""Modules whose parameters share channels in ways that no cut along one axis respects."""
 
 
 def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
@@ -33,18 +36,18 @@ def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
     known = [*head_groups(model), *packed_groups(model)]
     inside = {(cut.tensor, cut.axis) for group in known for cut in group.cuts}
     written = {name for group in known for name in group.writers}
-    traced = merged([_blocked(members, layers) for members in graph.coupled(written)])
+    traced = merged([_joined(members, layers) for members in graph.coupled(written)])
     traced = [group for group in traced if not inside & {(cut.tensor, cut.axis) for cut in group.cuts}]
     groups = [_within(_untied(group, model), model) for group in [*known, *traced]]
     return sorted(_disjoint(groups), key=lambda group: order[group.root])
 
 
-def _blocked(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Blocked:
+def _joined(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Joined:
     first = members[0].name
     width = len(members[0].places)
     cuts: list[Cut] = []
     resizes: list[Resize] = []
-    blocks: list[Blocks] = []
+    joints: list[Joint] = []
     obstacles: list[str] = []
     for member in members:
         places: Places = tuple(member.places.get(channel, ()) for channel in range(width))
@@ -52,6 +55,9 @@ def _blocked(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Bloc
             obstacles.append(f"{first} gives the network's output")
         elif member.kind == "unsettled":
             obstacles.append(member.name)
+        elif member.kind == "parameter" and isinstance(layers[module_of(member.name)], OPAQUE):
+            owner = module_of(member.name)
+            obstacles.append(f"{owner} ({type(layers[owner]).__name__}) cannot be cut")
         elif member.kind == "parameter":
             cuts.append(Cut(member.name, member.axis, places, "through"))
         elif member.kind == "module":
@@ -62,16 +68,16 @@ def _blocked(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Bloc
                 continue
             cuts += share.cuts
             resizes += share.resizes
-            blocks += [share.blocks] if share.blocks else []
+            joints += [share.joint] if share.joint else []
     root = next((module_of(cut.tensor) for cut in cuts if cut.side == "out"), first)
     obstacle = "; ".join(dict.fromkeys(obstacles))
     group = Group(root, "channels", tuple(cuts), tuple(resizes), width, obstacle=obstacle)
-    return Blocked(group, tuple(blocks))
+    return joined(group, joints)
 
 
 def _within(group: Group, model: nn.Module) -> Group:
     """An obstacle where a slice lies outside its tensor: a split or reshape that the trace did not understand."""
-    tensors = model.state_dict(keep_vars=True)
+    tensors = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers(remove_duplicate=False))
     for cut in group.cuts:
         size = tensors[cut.tensor].shape[cut.axis]
         if any(index >= size for unit in cut.places for index in unit) and not group.obstacle:
@@ -104,15 +110,21 @@ def tied_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
     return {name: tuple(same) for same in names.values() if len(same) > 1 for name in same}
 
 
-def _disjoint(groups: Iterable[Group]) -> list[Group]:
-    """Groups none of which claims a slice that an earlier one has; a claimed slice means the trace went wrong."""
+def _disjoint(groups: Sequence[Group]) -> list[Group]:
+    """Groups none of which claims a slice that an earlier one has; a claimed slice means the trace went wrong.
+
+    A walk that could not be finished from one layer may succeed from another: then that one's group holds.
+    """
     owner: dict[tuple[str, int, int], str] = {}
     result: list[Group] = []
-    for group in groups:
+    for group in sorted(groups, key=lambda group: bool(group.obstacle)):
         slices = [(cut.tensor, cut.axis, index) for cut in group.cuts for unit in cut.places for index in unit]
         taken = next((where for where in slices if where in owner), None)
+        if taken and group.obstacle and module_of(taken[0]) == group.root:
+            continue
         if taken and not group.obstacle:
             group = replace(group, obstacle=f"{taken[0]} is also claimed by the channels of {owner[taken]}")
-        owner.update(dict.fromkeys(slices, group.root))
+        if not group.obstacle:
+            owner.update(dict.fromkeys(slices, group.root))
         result.append(group)
     return result

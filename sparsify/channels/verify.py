@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import torch
@@ -18,11 +19,13 @@ from sparsify.channels.group import Group, Selection, removed_slices
 from sparsify.channels.plan import history_of
 from sparsify.channels.reference import masked
 from sparsify.channels.untraceable import Untraceable, naming_the_module
-from sparsify.models.history import replay, shallow
+from sparsify.errors import CorruptError
+from sparsify.models.history import replay, shallow, substitute
 
 # Relative to the largest output. In float64 a sum in another order differs by about 1e-15 a layer, in float32 by 1e-7.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 JITTER = 0.5
+PERIOD = 10_007  # of the noise: a prime, so that no two rows of a weight get the same, and cheap to draw
 
 
 @dataclass(frozen=True)
@@ -43,22 +46,32 @@ class Verifier:
         example: Real inputs (N, ...) on which the outputs must agree.
         jitter: Move every weight at random first, so that nothing hides behind zeros (a branch whose last norm starts
             at zero agrees with anything). Whether a cut is consistent does not depend on the weights' values.
-
-    Raises:
-        Untraceable: The model does not run on `example`.
     """
 
     def __init__(self, model: nn.Module, example: Tensor, *, jitter: bool) -> None:
         self.difference = 0.0
         """Of the last removal tried: the largest difference, as a part of the largest output."""
-        self.dtype, self._model, self._example = _in_widest(model, example)
-        if jitter:
-            moved = jittered(self._model)
-            if bool(torch.isfinite(forward(moved, self._example)).all()):
-                self._model = moved
+        self.dtype = torch.float64
+        self._source, self._jitter = model, jitter
+        self._convert(example)
+
+    def on(self, example: Tensor) -> Verifier:
+        """The same for the weights as they are, on other inputs."""
+        other = copy.copy(self)
+        other._model, other._jitter = self._given, False
+        other._example = example.to(self.dtype) if example.is_floating_point() else example
+        return other
 
     def fault(self, groups: Sequence[Group], selection: Selection) -> Fault | None:
-        """Why removing the selection would be wrong, or None where the outputs agree."""
+        """Why removing the selection would be wrong, or None where the outputs agree.
+
+        Raises:
+            Untraceable: The model itself does not run.
+        """
+        try:
+            expected = self._expected(groups, selection)
+        except CorruptError as error:
+            return Fault(str(error))
         cut = shallow(self._model)
         try:
             replay(cut, history_of(cut, groups, selection))
@@ -67,11 +80,32 @@ class Verifier:
                 output = forward(cut, self._example)
         except Untraceable as error:
             return Fault(f"{error.module} does not run with fewer channels: {error.__cause__}", error.module)
-        except ValueError as error:
+        except (CorruptError, ValueError) as error:
             return Fault(str(error))
-        expected = forward(masked(self._model, groups, selection), self._example)
         reason = self._difference(output, expected)
         return Fault(reason) if reason else None
+
+    def _expected(self, groups: Sequence[Group], selection: Selection) -> Tensor:
+        """The output of the masked network, in float64 if it runs there, of weights that do not overflow."""
+        reference = masked(self._model, groups, selection)
+        try:
+            with naming_the_module(reference):
+                expected = forward(reference, self._example)
+        except Untraceable:
+            if self.dtype == torch.float32:
+                raise
+            self.dtype = torch.float32  # code that makes float32 tensors of its own cannot run in float64
+            self._convert(self._example)
+            return self._expected(groups, selection)
+        if self._jitter and not bool(torch.isfinite(expected).all()):
+            self._model, self._jitter = self._given, False
+            return self._expected(groups, selection)
+        return expected
+
+    def _convert(self, example: Tensor) -> None:
+        self._given = copy.deepcopy(self._source).to(self.dtype).eval().requires_grad_(False)
+        self._model = jittered(self._given) if self._jitter else self._given
+        self._example = example.to(self.dtype) if example.is_floating_point() else example
 
     def _difference(self, output: Tensor, expected: Tensor) -> str:
         if output.shape != expected.shape:
@@ -93,33 +127,20 @@ def forward(model: nn.Module, example: Tensor) -> Tensor:
 
 @torch.no_grad()
 def jittered(model: nn.Module, seed: int = 0) -> nn.Module:
-    """A copy whose floating-point parameters and running statistics are moved by a part of their deviation."""
-    copied = copy.deepcopy(model)
-    generator = torch.Generator().manual_seed(seed)
-    for name, value in [*copied.named_parameters(), *copied.named_buffers()]:
-        if not value.is_floating_point() or name.endswith("running_var"):
-            continue
-        if isinstance(value, nn.Parameter) or name.endswith("running_mean"):
-            spread = float(value.std()) if value.numel() > 1 else 0.0
-            noise = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value)
-            value.add_(noise * JITTER * (spread or 0.2))
+    """A copy whose floating-point parameters and running means are moved by a part of their deviation."""
+    copied = shallow(model)
+    noise = torch.randn(PERIOD, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    moved = [name for name, value in model.named_parameters() if value.is_floating_point()]
+    moved += [name for name, _ in model.named_buffers() if name.endswith("running_mean")]
+    substitute(copied, dict.fromkeys(moved, partial(_moved, noise=noise)))
     return copied
 
 
-def _in_widest(model: nn.Module, example: Tensor) -> tuple[torch.dtype, nn.Module, Tensor]:
-    """The model in evaluation mode and its inputs, in float64 where it runs there, else in float32."""
-    for dtype in (torch.float64, torch.float32):
-        work = copy.deepcopy(model).to(dtype).eval().requires_grad_(False)
-        given = example.to(dtype) if example.is_floating_point() else example
-        try:
-            with naming_the_module(work):
-                forward(work, given)
-        except Untraceable:
-            if dtype == torch.float32:
-                raise
-            continue
-        return dtype, work, given
-    raise AssertionError("the loop returns or raises")
+def _moved(value: Tensor, *, noise: Tensor) -> Tensor:
+    flat = value.flatten()
+    spread = float(flat[:PERIOD].std()) if value.numel() > 1 else 0.0
+    repeated = noise.to(value).repeat(-(-value.numel() // PERIOD))[: value.numel()]
+    return repeated.mul_(JITTER * (spread or 0.2)).add_(flat).view(value.shape)
 
 
 def _check_sizes(before: nn.Module, after: nn.Module, groups: Sequence[Group], selection: Selection) -> None:

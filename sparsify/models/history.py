@@ -12,7 +12,7 @@ numbers where whole numbers were before: reading a history runs no code.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from sparsify.errors import CorruptError
 
 History = list[dict[str, Any]]
+Holders = dict[int, list[tuple[dict[str, Any], str]]]
+"""Identity of a tensor -> where modules hold it."""
 
 
 def replay(module: nn.Module, history: Sequence[Mapping[str, Any]]) -> nn.Module:
@@ -31,15 +33,31 @@ def replay(module: nn.Module, history: Sequence[Mapping[str, Any]]) -> nn.Module
     Raises:
         CorruptError: An entry is no such object, or names what this module does not have.
     """
+    holders = _holders(module)
     for entry in history:
         if "tensor" in entry:
-            _cut(module, entry)
+            _cut(module, entry, holders)
         else:
             _resize(module, entry)
     return module
 
 
-def _cut(module: nn.Module, entry: Mapping[str, Any]) -> None:
+def shallow(module: nn.Module) -> nn.Module:
+    """A copy of the modules that shares every tensor with the original: for what replaces tensors, as here."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+
+
+def substitute(module: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
+    """Put a change of each parameter or buffer named in its place, under every name that it has."""
+    holders = _holders(module)
+    for name, change in changes.items():
+        value = _tensor(module, name)
+        assert value is not None
+        _replace(value, change(value.detach()), holders)
+
+
+def _cut(module: nn.Module, entry: Mapping[str, Any], holders: Holders) -> None:
     name, axis, removed = entry.get("tensor"), entry.get("axis"), entry.get("removed")
     value = _tensor(module, name)
     if value is None or not _is_count(axis) or axis >= value.ndim or not _are_indices(removed, value.shape[axis]):
@@ -50,24 +68,16 @@ def _cut(module: nn.Module, entry: Mapping[str, Any]) -> None:
         )
     gone = set(removed)
     kept = torch.tensor([i for i in range(value.shape[axis]) if i not in gone], device=value.device)
-    substitute(module, str(name), lambda whole: whole.index_select(axis, kept))
+    _replace(value, value.detach().index_select(axis, kept), holders)
 
 
-def shallow(module: nn.Module) -> nn.Module:
-    """A copy of the modules that shares every tensor with the original: for what replaces tensors, as here."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
-
-
-def substitute(module: nn.Module, name: str, change: Callable[[Tensor], Tensor]) -> None:
-    """Put `change` of a parameter or buffer in its place, under every name that it has."""
-    value = _tensor(module, name)
-    assert value is not None
-    changed = change(value.detach())
+def _replace(value: Tensor, changed: Tensor, holders: Holders) -> None:
     if isinstance(value, nn.Parameter):
         changed = nn.Parameter(changed, requires_grad=value.requires_grad)
-    for store, local in list(_holders(module, value)):
+    places = holders.pop(id(value))
+    for store, local in places:
         store[local] = changed
+    holders[id(changed)] = places
 
 
 def _tensor(module: nn.Module, name: object) -> Tensor | None:
@@ -81,13 +91,15 @@ def _tensor(module: nn.Module, name: object) -> Tensor | None:
     return owner._parameters.get(local, owner._buffers.get(local))  # pyright: ignore[reportPrivateUsage]
 
 
-def _holders(module: nn.Module, value: Tensor) -> Iterator[tuple[dict[str, Any], str]]:
-    """Every place in which modules hold this very tensor: several for tied weights."""
+def _holders(module: nn.Module) -> Holders:
+    """For every tensor the places in which modules hold it: several for tied weights."""
+    found: Holders = {}
     for owner in module.modules():
         for store in (owner._parameters, owner._buffers):  # pyright: ignore[reportPrivateUsage]
             for local, held in store.items():
-                if held is value:
-                    yield store, local
+                if held is not None:
+                    found.setdefault(id(held), []).append((store, local))
+    return found
 
 
 def _resize(module: nn.Module, entry: Mapping[str, Any]) -> None:
