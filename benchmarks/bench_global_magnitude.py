@@ -2,7 +2,7 @@
 
 Goal: the mask in less than 1.5 times the time of the quicker of `kthvalue` and `topk`, which make no mask.
 
-    python benchmarks/bench_global_magnitude.py [--weights 100000000] [--rounds 5] [--no-write]
+    python benchmarks/bench_global_magnitude.py [--weights 100000000] [--rounds 3] [--no-write]
 
 `Gaussian` scores are the magnitudes of distinct weights; of `tied` ones 70% are zero, as after pruning before. The
 stable sort, which ranks ties as ours does, is given a tenth of the weights and its time multiplied by ten.
@@ -30,7 +30,7 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=int, default=100_000_000, help="scores in each case")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds that count")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
     options = parser.parse_args()
     torch.set_num_threads(1)

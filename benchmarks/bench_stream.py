@@ -2,7 +2,7 @@
 
 Goals: at most 5 times `cp` per layer and 10 times with a global threshold, under 1.5 GB resident for 4 GB of weights.
 
-    python benchmarks/bench_stream.py --scratch FOLDER [--gigabytes 4] [--dtype F32] [--rounds 5] [--no-write]
+    python benchmarks/bench_stream.py --scratch FOLDER [--gigabytes 4] [--dtype F32] [--rounds 5] [--arms 2:4] [--no-write]
 
 Every arm is a process of its own. `cp` hands the file to the operating system's cache; ours is on the disk when it
 ends, so `cp` with fsync stands beside it. The time of importing Python and torch is left out of ours.
@@ -59,12 +59,13 @@ def main() -> None:
     options.scratch.mkdir(parents=True, exist_ok=True)
     source, out = options.scratch / "weights.safetensors", options.scratch / "out.safetensors"
     layers = make(source, int(options.gigabytes * 1e9), options.dtype)
-    resident: dict[str, list[float]] = {name: [] for name in ARMS}
+    chosen = {name: arm for name, arm in ARMS.items() if not options.arms or any(part in name for part in options.arms)}
+    resident: dict[str, list[float]] = {name: [] for name in chosen}
     arms: dict[str, Callable[[], float]] = {
         "cp": copying(source, out, sync=False),
         "cp, fsync": copying(source, out, sync=True),
     }
-    arms |= {name: pruning(source, out, *arm[:2], resident[name]) for name, arm in ARMS.items()}
+    arms |= {name: pruning(source, out, *arm[:2], resident[name]) for name, arm in chosen.items()}
     try:
         samples = interleaved(arms, rounds=options.rounds, warm_up=1)
     finally:
@@ -72,7 +73,7 @@ def main() -> None:
         for path in (source, out):
             path.unlink(missing_ok=True)
     table(samples, resident)
-    if options.write:
+    if options.write and not options.arms:
         what = (
             f"wall seconds and resident bytes of one-shot pruning at {SPARSITY} sparsity, beside cp of the cached file"
         )
@@ -89,6 +90,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--gigabytes", type=float, default=4.0, help="size of the file")
     parser.add_argument("--dtype", choices=("F32", "F16", "BF16"), default="F32", help="dtype of its weights")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
+    parser.add_argument("--arms", nargs="*", help="parts of the names of ours to measure; results are then not written")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
     return parser.parse_args()
 
@@ -170,7 +172,8 @@ def table(samples: Samples, resident: dict[str, list[float]]) -> None:
     """Seconds, ratios to both copies, memory, and whether the goals are met."""
     for name, seconds in samples.items():
         print(f"{name:30} {spread(seconds)}")
-    for name, (_, _, goal) in ARMS.items():
+    for name in resident:
+        goal = ARMS[name][2]
         against = ratio(samples, name, "cp")
         low, high = (against.estimate if bound is None else bound for bound in (against.low, against.high))
         verdict = "met" if high <= goal else "missed" if low > goal else "undecided"
