@@ -2,7 +2,7 @@
 
 Goals: at most 5 times `cp` per layer and 10 times with a global threshold, under 1.5 GB resident for 4 GB of weights.
 
-    python benchmarks/bench_stream.py --scratch FOLDER [--gigabytes 4] [--dtype F32] [--rounds 5] [--arms 2:4] [--no-write]
+    python benchmarks/bench_stream.py --scratch FOLDER [--gigabytes 4] [--dtype F32] [--rounds 5] [--arms 2:4]
 
 Every arm is a process of its own. `cp` hands the file to the operating system's cache; ours is on the disk when it
 ends, so `cp` with fsync stands beside it. The time of importing Python and torch is left out of ours.

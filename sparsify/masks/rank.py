@@ -51,7 +51,7 @@ def threshold(
     if total <= _FEW:
         return _by_sorting(np.concatenate([keys.copy() for keys in chunks()]), count)
     if sample is not None and sample.size:
-        found = _in_bracket(chunks(), count, total, bits, *_bracket(sample, count / total))
+        found = _in_bracket(chunks, count, total, bits, *_bracket(sample, count / total))
         if found is not None:
             return found
     return _by_radix(chunks, count, bits)
@@ -89,25 +89,33 @@ def _bracket(sample: Keys, share: float) -> tuple[int, int]:
     return (int(ordered[low]) if low >= 0 else 0), int(ordered[min(high, size - 1)])
 
 
-def _in_bracket(chunks: Iterable[Keys], count: int, total: int, bits: int, low: int, high: int) -> Threshold | None:
-    """The cut if it lies from `low` to `high`, in one pass; none where it does not or too many keys do."""
+def _in_bracket(
+    chunks: Callable[[], Iterable[Keys]], count: int, total: int, bits: int, low: int, high: int
+) -> Threshold | None:
+    """The cut if it lies from `low` to `high`; none where it does not, or where too many keys do.
+
+    Keys that are `low` itself are only counted, in a second pass if it comes to them: often they are many, as the zeros
+    of what was pruned before are.
+    """
     gathered: list[Keys] = []
     flags, shifted = np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.uint32)
     above = size = 0
-    for keys in chunks:
+    for keys in chunks():
         if keys.size > flags.size:  # the buffers stay in the cache; fresh ones would cost more than the comparisons
-            flags, shifted = np.empty(keys.size, dtype=np.bool_), np.empty_like(keys)
+            flags, shifted = np.empty(keys.size, dtype=np.bool_), np.empty(keys.size, dtype=keys.dtype)
         here, offset = flags[: keys.size], shifted[: keys.size]
         above += int(np.count_nonzero(np.greater(keys, high, out=here)))
-        np.subtract(keys, keys.dtype.type(low), out=offset)  # what is below `low` wraps round to the top
-        gathered.append(keys[np.less_equal(offset, high - low, out=here)])
-        size += gathered[-1].size
+        if low < high:
+            np.subtract(keys, keys.dtype.type(low + 1), out=offset)  # what is not above `low` wraps round to the top
+            gathered.append(keys[np.less(offset, high - low, out=here)])
+            size += gathered[-1].size
         if size > min(_GATHERED, _SHARE * total) or above >= count:
             return None
-    if above + size < count:
-        return None
-    together = np.concatenate(gathered)
-    return _by_radix(lambda: np.array_split(together, together.size // _CHUNK + 1), count - above, bits)
+    if above + size >= count:
+        together = np.concatenate(gathered)
+        return _by_radix(lambda: np.array_split(together, together.size // _CHUNK + 1), count - above, bits)
+    reached = sum(int(np.count_nonzero(keys >= low)) for keys in chunks())
+    return Threshold(low, count - above - size, reached - above - size) if reached >= count else None
 
 
 def _by_sorting(keys: Keys, count: int) -> Threshold:
