@@ -9,12 +9,14 @@ it normalises the kept channels alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from sparsify.channels.group import Group, Selection, removed_slices
+from sparsify.channels.group import Group, Selection, module_of, removed_slices
 from sparsify.channels.plan import history_of
 from sparsify.models.history import replay, shallow, substitute
 
@@ -26,19 +28,19 @@ def masked(model: nn.Module, groups: Iterable[Group], selection: Selection) -> n
     slices = removed_slices(groups, selection)
     history = history_of(model, groups, selection)
     copied = shallow(model)
-    silence: dict[str, Callable[[Tensor], Tensor]] = {}
+    gone: defaultdict[str, dict[int, Tensor]] = defaultdict(dict)
     for (tensor, axis), removed in slices.items():
         if not tensor.endswith("running_var"):
-            silence[tensor] = _silenced(silence.get(tensor), axis, torch.tensor(removed))
-    substitute(copied, silence)
+            gone[tensor][axis] = torch.tensor(removed)
+    substitute(copied, {tensor: partial(_silenced, axes=axes) for tensor, axes in gone.items()})
+    normed = {module_of(tensor): removed for (tensor, _), removed in slices.items()}
     for name, norm in list(copied.named_modules()):
-        gone = next((removed for (tensor, _), removed in slices.items() if tensor == f"{name}.weight"), ())
-        if gone and (dim := norm_axis(norm)) is not None:
+        if name in normed and (dim := norm_axis(norm)) is not None:
             small = nn.Module()
             small.add_module("norm", copy.deepcopy(model.get_submodule(name)))
             own = [_moved(entry, name) for entry in history if _belongs(entry, name)]
             replay(small, own)
-            norm.forward = _over_kept(small.get_submodule("norm"), gone, dim)
+            norm.forward = _over_kept(small.get_submodule("norm"), normed[name], dim)
     return copied
 
 
@@ -52,9 +54,12 @@ def norm_axis(module: nn.Module) -> int | None:
     return None
 
 
-def _silenced(before: Callable[[Tensor], Tensor] | None, axis: int, index: Tensor) -> Callable[[Tensor], Tensor]:
-    """After what is done to the tensor along another axis, set slices of it to zero."""
-    return lambda value: (before(value) if before else value).index_fill(axis, index.to(value.device), 0)
+def _silenced(value: Tensor, *, axes: Mapping[int, Tensor]) -> Tensor:
+    """The tensor with slices along its axes at zero."""
+    silent = value.clone()
+    for axis, index in axes.items():
+        silent.index_fill_(axis, index.to(value.device), 0)
+    return silent
 
 
 def _over_kept(small: nn.Module, gone: tuple[int, ...], dim: int) -> Callable[[Tensor], Tensor]:

@@ -34,10 +34,10 @@ def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
     layers = dict(model.named_modules())
     order = {name: i for i, name in enumerate(layers)}
     known = [*head_groups(model), *packed_groups(model)]
-    inside = {(cut.tensor, cut.axis) for group in known for cut in group.cuts}
+    inside = {(cut.tensor, cut.axis): group.root for group in known for cut in group.cuts}
     written = {name for group in known for name in group.writers}
     traced = merged([_joined(members, layers) for members in graph.coupled(written)])
-    traced = [group for group in traced if not inside & {(cut.tensor, cut.axis) for cut in group.cuts}]
+    traced = [_outside(group, inside) for group in traced]
     groups = [_within(_untied(group, model), model) for group in [*known, *traced]]
     return sorted(_disjoint(groups), key=lambda group: order[group.root])
 
@@ -73,6 +73,13 @@ def _joined(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Joine
     obstacle = "; ".join(dict.fromkeys(obstacles))
     group = Group(root, "channels", tuple(cuts), tuple(resizes), width, obstacle=obstacle)
     return joined(group, joints)
+
+
+def _outside(group: Group, inside: Mapping[tuple[str, int], str]) -> Group:
+    """An obstacle where the trace leads into what is recognised as heads or as a feed-forward layer."""
+    known = next((inside[cut.tensor, cut.axis] for cut in group.cuts if (cut.tensor, cut.axis) in inside), "")
+    obstacle = f"the trace leads from {group.root} into {known}, which is cut otherwise"
+    return replace(group, obstacle=obstacle) if known and not group.obstacle else group
 
 
 def _within(group: Group, model: nn.Module) -> Group:

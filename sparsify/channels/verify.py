@@ -46,38 +46,38 @@ class Verifier:
         example: Real inputs (N, ...) on which the outputs must agree.
         jitter: Move every weight at random first, so that nothing hides behind zeros (a branch whose last norm starts
             at zero agrees with anything). Whether a cut is consistent does not depend on the weights' values.
+
+    Raises:
+        Untraceable: The model does not run on `example`.
     """
 
     def __init__(self, model: nn.Module, example: Tensor, *, jitter: bool) -> None:
         self.difference = 0.0
         """Of the last removal tried: the largest difference, as a part of the largest output."""
+        self._jitter = jitter
         self.dtype = torch.float64
-        self._source, self._jitter = model, jitter
-        self._convert(example)
+        if not self._converted(model, example):
+            self.dtype = torch.float32  # code that makes float32 tensors of its own does not run in float64
+            self._converted(model, example)
 
     def on(self, example: Tensor) -> Verifier:
         """The same for the weights as they are, on other inputs."""
         other = copy.copy(self)
-        other._model, other._jitter = self._given, False
+        other._model = self._given
         other._example = example.to(self.dtype) if example.is_floating_point() else example
         return other
 
     def fault(self, groups: Sequence[Group], selection: Selection) -> Fault | None:
-        """Why removing the selection would be wrong, or None where the outputs agree.
-
-        Raises:
-            Untraceable: The model itself does not run.
-        """
-        try:
-            expected = self._expected(groups, selection)
-        except CorruptError as error:
-            return Fault(str(error))
+        """Why removing the selection would be wrong, or None where the outputs agree."""
         cut = shallow(self._model)
         try:
             replay(cut, history_of(cut, groups, selection))
             _check_sizes(self._model, cut, groups, selection)
             with naming_the_module(cut):
                 output = forward(cut, self._example)
+            reference = masked(self._model, groups, selection)
+            with naming_the_module(reference):
+                expected = forward(reference, self._example)
         except Untraceable as error:
             return Fault(f"{error.module} does not run with fewer channels: {error.__cause__}", error.module)
         except (CorruptError, ValueError) as error:
@@ -85,27 +85,21 @@ class Verifier:
         reason = self._difference(output, expected)
         return Fault(reason) if reason else None
 
-    def _expected(self, groups: Sequence[Group], selection: Selection) -> Tensor:
-        """The output of the masked network, in float64 if it runs there, of weights that do not overflow."""
-        reference = masked(self._model, groups, selection)
+    def _converted(self, model: nn.Module, example: Tensor) -> bool:
+        """Take the model and its inputs in `dtype`; whether it runs so, once its weights are moved if they may be."""
+        self._given = copy.deepcopy(model).to(self.dtype).eval().requires_grad_(False)
+        self._model = jittered(self._given) if self._jitter else self._given
+        self._example = example.to(self.dtype) if example.is_floating_point() else example
         try:
-            with naming_the_module(reference):
-                expected = forward(reference, self._example)
+            with naming_the_module(self._model):
+                output = forward(self._model, self._example[:1])
         except Untraceable:
             if self.dtype == torch.float32:
                 raise
-            self.dtype = torch.float32  # code that makes float32 tensors of its own cannot run in float64
-            self._convert(self._example)
-            return self._expected(groups, selection)
-        if self._jitter and not bool(torch.isfinite(expected).all()):
-            self._model, self._jitter = self._given, False
-            return self._expected(groups, selection)
-        return expected
-
-    def _convert(self, example: Tensor) -> None:
-        self._given = copy.deepcopy(self._source).to(self.dtype).eval().requires_grad_(False)
-        self._model = jittered(self._given) if self._jitter else self._given
-        self._example = example.to(self.dtype) if example.is_floating_point() else example
+            return False
+        if not bool(torch.isfinite(output).all()):
+            self._model = self._given
+        return True
 
     def _difference(self, output: Tensor, expected: Tensor) -> str:
         if output.shape != expected.shape:
@@ -120,9 +114,16 @@ class Verifier:
 
 
 def forward(model: nn.Module, example: Tensor) -> Tensor:
-    """The output, without gradients."""
+    """The output, without gradients.
+
+    Raises:
+        TypeError: It is no tensor.
+    """
     with torch.no_grad():
-        return model(example)
+        output: object = model(example)
+    if not isinstance(output, Tensor):
+        raise TypeError(f"an output of type {type(output).__name__}: wrap the model so that it returns one tensor")
+    return output
 
 
 @torch.no_grad()
