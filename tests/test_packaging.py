@@ -89,7 +89,15 @@ def test_wheel_says_what_it_is(wheel):
     assert metadata["Name"] == "sparsify-tickets"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"cpu", "gpu", "tensorrt-rtx", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "cpu",
+        "gpu",
+        "tensorrt-rtx",
+        "vision",
+        "hf",
+        "lightning",
+        "dev",
+    }
     assert f"{info}/licenses/LICENSE" in archive.namelist()
     assert archive.read(f"{info}/entry_points.txt").decode().split() == [
         *["[console_scripts]", "sparsify", "=", "sparsify.cli.main:main"]

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from sparsify.pipeline.outcome import Outcome
     from sparsify.recipe.prune_recipe import PruneRecipe
 
+_FOR_RECIPE = frozenset({"recipe", "overrides", "run_dir", "as_json"})
+_FOR_ONNX = frozenset(
+    {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "data", "seed", "as_json"}
+)
 EXIT_CODES = {"met": 0, "missed": 4, "inconclusive": 5}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def command(
+    ctx: typer.Context,
     recipe: Annotated[
         str | None, typer.Argument(help="A recipe of kind prune; or give the options below.", show_default=False)
     ] = None,
@@ -68,7 +73,9 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Prune a trained network to a target; exit 0 when it is met, 4 when it is missed, 5 when that is open."""
+    given = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
     if onnx is not None:
+        _only(given, _FOR_ONNX, "--onnx")
         _onnx(
             onnx,
             out,
@@ -83,8 +90,7 @@ def command(
         )
         return
     if recipe is not None:
-        if model or data:
-            raise UsageError("expected a recipe or options, got both; change a recipe by --set trained.model=NAME")
+        _only(given, _FOR_RECIPE, "a recipe")
         prune_recipe(recipe, overrides or [], run_dir, (), as_json=as_json)
     else:
         tree = {
@@ -119,6 +125,14 @@ def command(
             "latency": {"batch_size": batch, "threads": threads},
         }
         _prune(_load(json.dumps(tree, indent=1), "command line", overrides or []), run_dir, (), as_json=as_json)
+
+
+def _only(given: list[str], allowed: frozenset[str], beside: str) -> None:
+    """Refuse options that would not be heard."""
+    if unheard := [name for name in given if name not in allowed]:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unheard)
+        mend = "change a recipe by --set target.sparsity=0.5" if beside == "a recipe" else "leave them out"
+        raise UsageError(f"{names}: expected no such option beside {beside}; {mend}")
 
 
 def prune_recipe(

@@ -19,7 +19,7 @@ from sparsify.pipeline.outcome import (
     read_json,
 )
 from sparsify.pipeline.prune_plan import DENSE, TEST, PrunePlan
-from sparsify.pipeline.prune_read import drop_of, read_scores, read_size, read_speed
+from sparsify.pipeline.prune_read import difference, drop_of, read_scores, read_size, read_speed
 from sparsify.pipeline.prune_search import Chosen
 from sparsify.pipeline.stage import Stage
 from sparsify.recipe.emit import resolved_yaml
@@ -28,7 +28,7 @@ from sparsify.report.prune_metrics import build_prune_metrics
 from sparsify.report.prune_page import render_prune_report
 from sparsify.report.prune_results import Layer, NetworkResult, PruneResults, TargetResult, TrialResult
 from sparsify.report.results import SizeResult
-from sparsify.stats import Interval, clopper_pearson, mean_interval, paired_difference
+from sparsify.stats import Interval, clopper_pearson, mean_interval
 from sparsify.store.atomic import write_json, write_text
 from sparsify.store.layout import METRICS, REPORT
 from sparsify.store.run import Run
@@ -53,11 +53,11 @@ def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
         recovery=recipe.recovery_told,
         networks=tuple(_networks(root, plan, chosen)),
         drop=drop,
-        test_drop=paired_difference(read_scores(root / TEST, "dense"), read_scores(root / TEST, "model")),
+        test_drop=difference(read_scores(root / TEST, "dense"), read_scores(root / TEST, "model")),
         sparsity=_sparsity(root, chosen.network),
         macs_fraction=_fraction(root, chosen.network, "macs"),
         parameters_fraction=_fraction(root, chosen.network, "parameters"),
-        target=_target(root, recipe.target, recipe.sparsity, chosen, drop),
+        target=_target(root, recipe.target, recipe.sparsity, chosen, drop, targets[0]),
         trials=tuple(TrialResult(trial.sparsity, trial.met, trial.achieved, trial.drop) for trial in chosen.trials),
         layers=tuple(_layers(root, chosen.network)),
         report=_prune_report(root, chosen.network),
@@ -138,11 +138,13 @@ def _prune_report(root: Path, network: Stage) -> dict[str, Any]:
     return read_json(root / Path(network.path).parent / "pruned" / "prune.json")
 
 
-def _target(root: Path, target: TargetSpec, sparsity: float | None, chosen: Chosen, drop: Interval) -> TargetResult:
-    """Asked against achieved, on the network that is kept."""
+def _target(
+    root: Path, target: TargetSpec, sparsity: float | None, chosen: Chosen, drop: Interval, first: str
+) -> TargetResult:
+    """Asked against achieved, on the network that is kept; `first` is the target that sizes and speeds count on."""
     kind = "sparsity" if sparsity is not None else target.kind
     asked = sparsity if sparsity is not None else target.asked
-    achieved, held = _achieved(root, kind, asked, chosen)
+    achieved, held = _achieved(root, kind, asked, chosen, first)
     if held and target.max_drop is not None:
         high, low = drop.high, drop.low
         allowed = high is not None and high <= target.max_drop
@@ -160,22 +162,22 @@ def _target(root: Path, target: TargetSpec, sparsity: float | None, chosen: Chos
         chosen.reason,
         None if wanted is None else wanted.sparsity,
         None if wanted is None else wanted.drop,
+        wanted is not None and wanted.met,
     )
 
 
-def _achieved(root: Path, kind: str, asked: float, chosen: Chosen) -> tuple[Interval, bool]:
+def _achieved(root: Path, kind: str, asked: float, chosen: Chosen, first: str) -> tuple[Interval, bool]:
     """What was measured of the target, and whether that holds it; a sparsity counts over the layers that compete."""
     network = chosen.network
     if kind in ("sparsity", "macs"):
         value = _competing(root, network) if kind == "sparsity" else _fraction(root, network, "macs")
         exact = Interval(value, value, value, 0.95, 1, "counted")
-        return exact, value >= asked - 0.005 if kind == "sparsity" else value <= asked + 0.005
-    targets = sorted((root / "export").iterdir())
+        return exact, value >= asked - 0.005 if kind == "sparsity" else value <= asked
     if kind == "size":
-        size = read_size(targets[0])
+        size = read_size(root / "export" / first)
         return size, size.estimate <= asked
     try:
-        measured = read_speed(root / "latency" / targets[0].name)
+        measured = read_speed(root / "latency" / first)
     except UnavailableError as error:
         return Interval(0.0, None, None, 0.95, 0, str(error)), False
     if kind == "speedup":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparsify.errors import UnavailableError
 from sparsify.pipeline.outcome import read_json
-from sparsify.stats import Interval, paired_difference
+from sparsify.stats import Interval, paired_difference, paired_rate_difference
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,14 @@ def read_scores(folder: Path, name: str) -> NDArray[np.float32]:
 
 def drop_of(dense: Path, other: Path) -> Interval:
     """Dense minus other on validation, paired example by example; above 0 the other is worse."""
-    return paired_difference(read_scores(dense, "validation"), read_scores(other, "validation"))
+    return difference(read_scores(dense, "validation"), read_scores(other, "validation"))
+
+
+def difference(first: NDArray[np.float32], second: NDArray[np.float32]) -> Interval:
+    """Mean of first - second over examples: a score interval where each is right or wrong, else Student's t."""
+    if np.isin(first, (0, 1)).all() and np.isin(second, (0, 1)).all():
+        return paired_rate_difference(first, second)
+    return paired_difference(first, second)
 
 
 def read_size(export: Path) -> Interval:

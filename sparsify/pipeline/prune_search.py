@@ -73,23 +73,22 @@ class Search:
         """
         self._scheduler.run([self._plan.dense()])
         if (sparsity := self._plan.recipe.sparsity) is not None:
-            network, reason = self._recovered(sparsity), "as asked"
+            amount, reason, met = sparsity, "as asked", True
         elif self._target.macs is not None:
-            return Chosen(self._recovered(None, self._target.macs))
+            amount, reason, met = 1 - self._target.macs, "as asked", True
         else:
-            sparsity, reason = self._least()
-            network = self._recovered(sparsity)
-        return self._within_drop(network, sparsity, reason)
+            amount, reason, met = self._least()
+        return self._within_drop(self._recovered(amount), amount, reason, met=met)
 
-    def _least(self) -> tuple[float, str]:
-        """The least sparsity that meets the target, or the highest there is."""
+    def _least(self) -> tuple[float, str, bool]:
+        """The least sparsity that meets the target, or the highest there is, and whether it meets it."""
         if not self._try(HIGHEST).met:
-            return HIGHEST, f"not even sparsity {HIGHEST:g} meets the target"
+            return HIGHEST, f"not even sparsity {HIGHEST:g} meets the target", False
         low, high = 0.0, HIGHEST
         while high - low > _FINEST and len(self._trials) < self._target.trials:
             middle = round((low + high) / 2, 4)
             low, high = (low, middle) if self._try(middle).met else (middle, high)
-        return high, f"the least sparsity found to meet the target, in {len(self._trials)} trials"
+        return high, f"the least sparsity found to meet the target, in {len(self._trials)} trials", True
 
     def _try(self, sparsity: float) -> Trial:
         """Measure one sparsity, without recovery."""
@@ -118,37 +117,37 @@ class Search:
         assert self._target.latency_ms is not None
         return latency.high is not None and latency.high <= self._target.latency_ms, latency
 
-    def _recovered(self, sparsity: float | None, macs: float | None = None) -> Stage:
-        pruned = self._plan.pruned(sparsity, macs)
+    def _recovered(self, amount: float) -> Stage:
+        """The network without `amount` of its weights, or of its MACs where those are asked for, and recovered."""
+        macs = None if self._target.macs is None else round(1 - amount, 6)
+        pruned = self._plan.pruned(None if macs is not None else amount, macs)
         self._scheduler.run([pruned])
         recovered = self._plan.recovered(pruned)
         if recovered is not pruned:
             self._scheduler.run([recovered])
         return recovered
 
-    def _within_drop(self, network: Stage, sparsity: float, reason: str) -> Chosen:
+    def _within_drop(self, network: Stage, amount: float, reason: str, *, met: bool) -> Chosen:
         """`network`, or the largest removal below it whose drop is allowed."""
         allowed = self._target.max_drop
         drop = self._drop(network)
-        if allowed is None or (drop.high is not None and drop.high <= allowed):
-            return Chosen(network, tuple(self._trials), reason)
-        wanted = Trial(sparsity, True, None, drop)
-        if self._plan.recipe.removal.pattern.sparsity is not None:  # n:m has no less
-            return Chosen(network, tuple(self._trials), f"{reason}; its drop is larger than allowed", wanted)
-        low, high, kept = 0.0, sparsity, None
+        if allowed is None or self._held(drop) or self._plan.recipe.removal.pattern.sparsity is not None:
+            return Chosen(network, tuple(self._trials), reason)  # n:m has no less
+        wanted = Trial(None if self._target.macs is not None else amount, met, None, drop)
+        low, high, kept = 0.0, amount, None
         for _ in range(_DROP_TRIALS):
             middle = round((low + high) / 2, 4)
             found = self._recovered(middle)
             drop = self._drop(found)
-            held = drop.high is not None and drop.high <= allowed
             self._trials.append(Trial(middle, False, None, drop))
-            if held:
-                low, kept = middle, found
-            else:
-                high = middle
+            low, high, kept = (middle, high, found) if self._held(drop) else (low, middle, kept)
         if kept is None:
-            return Chosen(network, tuple(self._trials), f"{reason}; no sparsity tried keeps within the drop", wanted)
+            return Chosen(network, tuple(self._trials), f"{reason}; no smaller removal tried keeps within the drop")
         return Chosen(kept, tuple(self._trials), "the largest removal found within the drop", wanted)
+
+    def _held(self, drop: Interval) -> bool:
+        allowed = self._target.max_drop
+        return allowed is None or (drop.high is not None and drop.high <= allowed)
 
     def _drop(self, network: Stage) -> Interval:
         return drop_of(self._root / DENSE, self._root / network.path)

@@ -31,8 +31,10 @@ from sparsify.masks.outputs import select_outputs
 from sparsify.masks.overrides import override_of
 from sparsify.masks.select import Selection, select
 from sparsify.models.build import input_axes, prunable
+from sparsify.models.checkpoint import read_state
 from sparsify.models.network import Network
 from sparsify.models.saved import save_network
+from sparsify.models.source_name import SourceName
 from sparsify.models.sources import open_source
 from sparsify.pipeline.prune_specs import CompareStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
 from sparsify.recipe.prune_recipe import RemovalSpec
@@ -62,7 +64,7 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
         spec.model,
         weights=None if spec.weights is None else Path(spec.weights),
         input_shape=data.input_shape,
-        classes=data.classes if _entry(spec).labelled else None,
+        classes=_classes(spec, data),
         allow_import=spec.allow_import,
         seed=spec.seed,
     )
@@ -157,6 +159,17 @@ def compare(spec: CompareStageSpec, data: Data, parents: Mapping[str, Path], out
     save_tensors(out / SCORES, scores)
 
 
+def _classes(spec: SourceSpec, data: Data) -> int | None:
+    """Classes of the data; without labels those of the checkpoint, which the source knows, or the zoo's last layer."""
+    if _entry(spec).labelled:
+        return data.classes
+    if SourceName.parse(spec.model).kind != "zoo" or spec.weights is None:
+        return None
+    state = read_state(Path(spec.weights))
+    heads = [name for name in state if name.endswith(("output.weight", "classifier.1.weight"))]
+    return len(state[heads[0]]) if heads else None
+
+
 def _entry(spec: SourceSpec) -> Any:
     if spec.task not in ENTRIES:
         raise UsageError(f"task: expected one of {', '.join(ENTRIES)}, got {spec.task!r}; see `sparsify ls tasks`")
@@ -209,7 +222,7 @@ def _mask(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, T
     mask = selection.mask if solver is None else _solve(solver, spec, module, batches, selection)
     if removal.shuffled:
         mask = _shuffled(removal, mask, spec.seed)
-    return mask, {"skipped": dict(selection.skipped)}
+    return mask, {"skipped": dict(selection.skipped), "emptied": [n for n, kept in mask.layer_kept.items() if not kept]}
 
 
 def _solve(

@@ -157,6 +157,13 @@ class PruneRecipe(Spec):
 
     def _schedule_fits(self) -> None:
         schedule = self.removal.schedule.name
+        if self.removal.shuffled and self.removal.pattern.kind != "unstructured":
+            got, mend = f"the pattern {self.removal.pattern}", "leave shuffled out, or write pattern: unstructured"
+            raise Misfit(("removal", "shuffled"), expected="the pattern unstructured", got=got, mend=mend)
+        if schedule != "one-shot" and self.recovery.reconstruct is not None:
+            mend = "leave reconstruct out, or write name: one-shot"
+            expected = "no reconstruction beside a mask that moves"
+            raise Misfit(("recovery", "reconstruct"), expected=expected, got=schedule, mend=mend)
         if schedule == "one-shot":
             return
         if self.recovery.finetune is None:

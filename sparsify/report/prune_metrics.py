@@ -10,6 +10,7 @@
 | `target.wanted_sparsity` `.wanted_drop/.ci_low/.ci_high` | what would have met it, at too large a drop |
 | `network.NAME.validation.mean/.ci_low/.ci_high` `.macs` `.parameters` | NAME: dense, pruned, recovered |
 | `export.sparsity` `.macs_fraction` `.parameters_fraction` | of the kept network |
+| `export.emptied` | layers of which nothing is left; absent where there is none |
 | `export.masked_because` | why channels were masked and not removed; absent where they were removed |
 | `export.drop/.ci_low/.ci_high` `export.test_drop/...` | dense minus kept, paired example by example |
 | `export.accuracy_drop` `export.test_accuracy_drop` | the same, where the metric is accuracy |
@@ -74,11 +75,13 @@ def _target(target: TargetResult) -> Pairs:
     yield "target.wanted_sparsity", target.wanted_sparsity
     yield from interval_metrics("target.achieved", target.achieved)
     yield from interval_metrics("target.wanted_drop", target.wanted_drop)
+    yield "target.wanted_met", target.wanted_met if target.wanted_drop is not None else None
 
 
 def _export(results: PruneResults) -> Pairs:
     yield "export.sparsity", results.sparsity
     yield "export.macs_fraction", results.macs_fraction
+    yield "export.emptied", ", ".join(results.report.get("emptied", ()))
     yield "export.masked_because", results.report.get("masked_because")
     yield "export.parameters_fraction", results.parameters_fraction
     drops = {"drop": results.drop, "test_drop": results.test_drop}

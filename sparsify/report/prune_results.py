@@ -62,6 +62,7 @@ class TargetResult:
         reason: Why this network is the one that is kept.
         wanted_sparsity: What would have met the target, at too large a drop; None where that is not so.
         wanted_drop: That drop.
+        wanted_met: Whether it would have met the target, but for the drop.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class TargetResult:
     reason: str
     wanted_sparsity: float | None = None
     wanted_drop: Interval | None = None
+    wanted_met: bool = False
 
 
 @dataclass(frozen=True)

@@ -62,22 +62,30 @@ def _target(metrics: Mapping[str, Any]) -> str:
 
 def _masked(metrics: Mapping[str, Any]) -> str:
     why = metrics.get("export.masked_because")
-    return f"channels are masked, not removed, so that no work is saved: {why}" if why else ""
+    emptied = metrics.get("export.emptied")
+    told = [f"channels are masked, not removed, so that no work is saved: {why}"] if why else []
+    told += [f"nothing is left of {emptied}, whose output no longer depends on its input"] if emptied else []
+    return "; ".join(told)
 
 
 def _drop(metrics: Mapping[str, Any]) -> str:
     metric = str(metrics["run.metric"]).replace("_", " ")
+    most = metrics.get("target.max_drop")
+    allowed = (
+        "" if most is None else f", where at most {points(most) if is_share(metrics) else _plain(most)} was allowed"
+    )
     held = "" if metrics.get("run.labelled") else ", held against the dense network for want of labels"
     validation, test = drop_told(metrics, "export.drop"), drop_told(metrics, "export.test_drop")
-    return f"{metric} drops by {validation} on validation and {test} on test{held}"
+    return f"{metric} drops by {validation} on validation and {test} on test{allowed}{held}"
 
 
 def _wanted(metrics: Mapping[str, Any]) -> str:
-    if (drop := metrics.get("target.wanted_drop")) is None:
+    if metrics.get("target.wanted_drop") is None:
         return ""
     sparsity = metrics.get("target.wanted_sparsity")
-    at = f"sparsity {percent(sparsity)}" if sparsity is not None else "the removal that meets it"
-    return f"{at} would cost {drop_told(metrics, 'target.wanted_drop')}" if drop is not None else ""
+    at = f"sparsity {percent(sparsity)}" if sparsity is not None else "the share of MACs asked for"
+    cost = f"{at} would cost {drop_told(metrics, 'target.wanted_drop')}"
+    return cost if metrics.get("target.wanted_met") else f"{cost} and not meet it either"
 
 
 def _size(metrics: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import pytest
 from sparsify.errors import CorruptError
 from sparsify.stats.latency import latency_verdict, paired_log_ratio
 from sparsify_export.measurement import Latency, Launch, Samples
-from sparsify_export.pairing import SESSIONS, measure_pair
+from sparsify_export.pairing import measure_pair
 from sparsify_export.runtimes.fake import FakeClock, FakeRuntime
 
 FEED = {"input": np.zeros((1, 3), np.float32)}
@@ -140,7 +140,7 @@ def trial(seed: int, sparse_ms: float, sessions: int) -> str:
     return latency_verdict(ab, aa, 0.05).word
 
 
-def verdicts(sparse_ms: float, sessions: int = SESSIONS, trials: int = 40) -> Counter[str]:
+def verdicts(sparse_ms: float, sessions: int = 200, trials: int = 40) -> Counter[str]:
     return Counter(trial(seed, sparse_ms, sessions) for seed in range(trials))
 
 

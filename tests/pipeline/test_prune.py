@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from scipy import stats
+
+from sparsify.stats.paired_rates import score
 
 Sparsify = Callable[..., "subprocess.CompletedProcess[str]"]
 QUICK = ("--set", "latency.pairs=20", "--set", "latency.launches=1")
@@ -54,9 +55,10 @@ def test_the_drop_is_paired_over_examples(half: Path):
     kept = load_file(half / "trials/sparsity_0.5000/recovered/scores.safetensors")["validation"].astype(np.float64)
     metrics = metrics_of(half)
     assert metrics["export.accuracy_drop"] == pytest.approx((dense - kept).mean(), abs=1e-12)
-    interval = stats.ttest_rel(dense, kept).confidence_interval(0.95)
-    assert metrics["export.accuracy_drop.ci_low"] == pytest.approx(interval.low, abs=1e-9)
-    assert metrics["export.accuracy_drop.ci_high"] == pytest.approx(interval.high, abs=1e-9)
+    better, worse = int((kept > dense).sum()), int((dense > kept).sum())
+    for name, z in (("ci_low", 1.959964), ("ci_high", -1.959964)):
+        bound = metrics[f"export.accuracy_drop.{name}"]
+        assert score(worse, better, dense.size, bound) == pytest.approx(z, abs=1e-3)
 
 
 def test_load_gives_the_same_outputs_in_a_new_process(half: Path, tmp_path: Path):
@@ -104,7 +106,7 @@ def test_channels_to_a_size_are_searched_and_the_least_is_kept(
 def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
     trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
 ):
-    options = ("--sparsity", 0.95, "--max-drop", 0.03, "--recover", "none")
+    options = ("--sparsity", 0.95, "--max-drop", 0.08, "--recover", "none")
     done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
     assert done.returncode == 4, done.stderr
     metrics = metrics_of(tmp_path / "r")
