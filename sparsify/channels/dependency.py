@@ -68,9 +68,12 @@ class Dependencies:
         """Nodes at which torch-pruning's reading of shapes fails; no walk goes through them."""
         with torch.enable_grad(), naming_the_module(model):
             try:
-                # In a list: a bare tensor is unpacked along its batch.
                 self._graph.build_dependency(
-                    model.eval(), example_inputs=[example], output_transform=_marked, verbose=False
+                    model.eval(),
+                    example_inputs=example,
+                    forward_fn=_called,  # left to itself it unpacks a tensor along its batch
+                    output_transform=_marked,
+                    verbose=False,
                 )
             except Exception:
                 if not hasattr(self._graph, "module2node"):  # the forward pass itself failed, or its output is no good
@@ -145,6 +148,10 @@ class Dependencies:
                 obstacles.append(f"{name or 'a bare parameter'} ({type(module).__name__}) couples its channels")
         root = found[0].node.module
         return Group(self._names[root], writes(root), producers, norms, readers, "; ".join(obstacles))
+
+
+def _called(model: nn.Module, example: Tensor) -> object:
+    return model(example)
 
 
 def _marked(output: object) -> Tensor:

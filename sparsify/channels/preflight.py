@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparsify.channels.dependency import refuse_scripted
 from sparsify.channels.group import Group, module_of
 from sparsify.channels.layer_cuts import writes
+from sparsify.channels.select import essential
 from sparsify.channels.trace import OPAQUE, trace_groups
 from sparsify.channels.verify import Verifier
 from sparsify.errors import UsageError
@@ -174,7 +175,7 @@ class _Trials:
 
     def _parted(self, candidates: list[Group], module: str) -> tuple[list[Group], list[Group]]:
         """The candidates in two parts: what touches modules of the kind in which it went wrong comes second."""
-        wrong = {name for name, kind in self._kinds.items() if module and kind is self._kinds[module]}
+        wrong = {name for name, kind in self._kinds.items() if kind is self._kinds.get(module)}  # none for the model
         suspects = [group for group in candidates if any(_is_inside(cut.tensor, wrong) for cut in group.cuts)]
         if 0 < len(suspects) < len(candidates):
             return [group for group in candidates if group not in suspects], suspects
@@ -192,7 +193,8 @@ def half(group: Group) -> tuple[int, ...]:
     """About half of a group's units, in no pattern that a wrong index mapping could share."""
     generator = torch.Generator().manual_seed(group.units)
     order: list[int] = torch.randperm(group.units, generator=generator).tolist()
-    return tuple(sorted(order[: group.units // 2]))
+    stays = essential(group, torch.ones(group.units))
+    return tuple(sorted([unit for unit in order if unit not in stays][: group.units // 2]))
 
 
 def _rows(module: nn.Module, groups: Sequence[Group]) -> list[Row]:

@@ -40,10 +40,22 @@ class Ladder:
 def ladder(group: Group, importance: Tensor, *, round_to: int) -> Ladder:
     """The ladder of a group; kept channels are a multiple of `round_to`, at least one multiple, or all."""
     step = round_to // math.gcd(round_to, group.unit_size)
-    multiples = range(group.units - group.units % step, 0, -step)
-    ascending = torch.argsort(importance.flip(0), stable=True).tolist()
-    order = tuple(group.units - 1 - index for index in ascending)
-    return Ladder(group.root, order, tuple(dict.fromkeys([group.units, *multiples])))
+    stays = essential(group, importance)
+    multiples = [kept for kept in range(group.units - group.units % step, 0, -step) if kept >= len(stays)]
+    ascending: list[int] = torch.argsort(importance.flip(0), stable=True).tolist()
+    order = [group.units - 1 - index for index in ascending]
+    order = sorted(order, key=lambda unit: unit in stays)  # a stable sort: the essential last
+    return Ladder(group.root, tuple(order), tuple(dict.fromkeys([group.units, *multiples])))
+
+
+def essential(group: Group, importance: Tensor) -> frozenset[int]:
+    """Units that must stay so that no layer is emptied: of a layer that lies in some units only, the most important.
+
+    A sum over concatenated maps is such a group: its channels are those of one layer first, then of another.
+    """
+    covers = {tuple(unit for unit, held in enumerate(cut.places) if held) for cut in group.cuts}
+    partial = [cover for cover in covers if 0 < len(cover) < group.units]
+    return frozenset(max(cover, key=lambda unit: (float(importance[unit]), -unit)) for cover in partial)
 
 
 def select(

@@ -36,7 +36,8 @@ def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
     known = [*head_groups(model), *packed_groups(model)]
     inside = {(cut.tensor, cut.axis): group.root for group in known for cut in group.cuts}
     written = {name for group in known for name in group.writers}
-    traced = merged([_joined(members, layers) for members in graph.coupled(written)])
+    found = [_joined(members, layers) for members in graph.coupled(written)]
+    traced = merged(sorted(found, key=lambda item: order[item.group.root]))
     traced = [_outside(group, inside) for group in traced]
     groups = [_within(_untied(group, model), model) for group in [*known, *traced]]
     return sorted(_disjoint(groups), key=lambda group: order[group.root])
@@ -60,6 +61,9 @@ def _joined(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Joine
             obstacles.append(f"{owner} ({type(layers[owner]).__name__}) cannot be cut")
         elif member.kind == "parameter":
             cuts.append(Cut(member.name, member.axis, places, "through"))
+            owner = module_of(member.name)
+            if isinstance(getattr(layers[owner], "normalized_shape", None), tuple):  # an RMSNorm
+                resizes.append(Resize(owner, "normalized_shape", places))
         elif member.kind == "module":
             layer = layers[member.name]
             share = layer_cuts(member.name, layer, places, writes=member.writes)

@@ -35,6 +35,8 @@ def replay(module: nn.Module, history: Sequence[Mapping[str, Any]]) -> nn.Module
     """
     holders = _holders(module)
     for entry in history:
+        if not isinstance(entry, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CorruptError(f"channel history: expected an object, got {entry!r}; is it this network's history?")
         if "tensor" in entry:
             _cut(module, entry, holders)
         else:
@@ -111,8 +113,8 @@ def _resize(module: nn.Module, entry: Mapping[str, Any]) -> None:
     before = vars(owner).get(str(attribute)) if owner is not None else None
     if owner is not None and _is_count(before) and _is_count(value):
         setattr(owner, str(attribute), value)
-    elif owner is not None and isinstance(before, tuple) and isinstance(value, list) and len(value) == len(before):
-        setattr(owner, str(attribute), tuple(int(size) for size in value))
+    elif owner is not None and isinstance(before, tuple) and _are_counts(value, len(before)):
+        setattr(owner, str(attribute), tuple(value))
     else:
         raise CorruptError(
             f"channel history of {name}.{attribute}: expected a count to replace {before!r}, got {value!r}; "
@@ -122,6 +124,10 @@ def _resize(module: nn.Module, entry: Mapping[str, Any]) -> None:
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _are_counts(value: object, length: int) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and len(value) == length and all(map(_is_count, value))
 
 
 def _are_indices(removed: object, size: int) -> TypeGuard[list[int]]:
