@@ -30,6 +30,8 @@ def cuts(layers: Mapping[str, Layer], count: int) -> dict[str, Cut]:
     cut = threshold(
         lambda: (keys for layer in layers.values() for keys in layer.keys(bits)), count, total, bits=bits, sample=sample
     )
+    if cut.ties == cut.equal and cut.key > 0:  # no tie is lost: one comparison does
+        return {name: Cut(cut.key - 1, 0, bits) for name in layers}
     if len(layers) == 1 or cut.ties == cut.equal:
         return {name: Cut(cut.key, cut.ties, bits) for name in layers}
     shares: dict[str, Cut] = {}
