@@ -161,7 +161,7 @@ class Drawn(nn.Module):
         return self.output(x.mean(dim=(2, 3)))
 
 
-@settings(max_examples=12)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.sampled_from(["conv", "residual", "concat", "depthwise"]), st.integers(2, 9)), max_size=5),
     st.floats(0.05, 0.6),
