@@ -15,6 +15,7 @@ from sparsify.criteria.rows import within_rows
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, allocate
 from sparsify.masks.mask import Mask
+from sparsify.masks.overrides import override_of
 from sparsify.masks.plan import plan
 from sparsify.masks.select import select
 from sparsify.train.removal import Removal
@@ -88,7 +89,7 @@ def choose(context: Context, removal: Removal, criterion: str | Criterion) -> Ch
     if isinstance(criterion, str) and criterion in SOLVERS:
         return _solve(context, removal, criterion)
     found = select(
-        score(context, criterion, removal),
+        _score_asked(context, criterion, removal),
         pattern=removal.pattern,
         sparsity=removal.sparsity,
         allocation=removal.allocation,
@@ -96,6 +97,13 @@ def choose(context: Context, removal: Removal, criterion: str | Criterion) -> Ch
         axes=removal.axes,
     )
     return Choice(found.mask, {}, found.skipped)
+
+
+def _score_asked(context: Context, criterion: str | Criterion, removal: Removal) -> dict[str, Tensor]:
+    """Scores of what may be removed; what an override leaves dense is not asked, since some criteria refuse it."""
+    asked = tuple(name for name in context.names if override_of(name, removal.overrides) != 0)
+    scores = score(replace(context, names=asked), criterion, removal)
+    return {name: scores.get(name, torch.zeros_like(weight)) for name, weight in context.weights.items()}
 
 
 @torch.no_grad()

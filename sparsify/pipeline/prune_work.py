@@ -8,44 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sparsify.channels.macs import count_macs
-from sparsify.channels.remove import Removed, remove_channels
-from sparsify.channels.untraceable import Untraceable
-from sparsify.criteria.catalogue import CRITERIA as CATALOGUE
-from sparsify.criteria.registry import CRITERIA, SOLVERS, Context, Solver
-from sparsify.criteria.rows import within_rows
+from sparsify.criteria.catalogue import CRITERIA
+from sparsify.criteria.context import Context
+from sparsify.criteria.registry import CRITERIA as SCORES_BY
+from sparsify.criteria.registry import SOLVERS
 from sparsify.data.calibration import calibration_batches
 from sparsify.data.load import Data, Split
 from sparsify.errors import UsageError
-from sparsify.lottery.controls import shuffled_mask
 from sparsify.lottery.ticket import Ticket
 from sparsify.masks.mask import Mask
-from sparsify.masks.outputs import select_outputs
-from sparsify.masks.overrides import override_of
-from sparsify.masks.select import Selection, select
-from sparsify.models.build import input_axes, prunable
-from sparsify.models.checkpoint import read_state
+from sparsify.models.build import prunable
 from sparsify.models.network import Network
 from sparsify.models.saved import save_network
-from sparsify.models.source_name import SourceName
 from sparsify.models.sources import open_source
+from sparsify.pipeline.prune_removal import remove, rule_of
 from sparsify.pipeline.prune_specs import CompareStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
-from sparsify.recipe.prune_recipe import RemovalSpec
-from sparsify.seeds import derive_seed
 from sparsify.store.atomic import write_json
 from sparsify.store.weights import save_tensors
 from sparsify.train.evaluate import evaluate
 from sparsify.train.keeper import Keeper
 from sparsify.train.mask_schedule import Masking, by_criterion, mask_schedule
 from sparsify.train.recover import recover
-from sparsify.train.removal import Removal
 from sparsify.train.targets import dense_targets, without_labels
 from sparsify.train.task import TASKS, Task
 from sparsify.train.task_catalogue import TASKS as ENTRIES
@@ -64,7 +53,7 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
         spec.model,
         weights=None if spec.weights is None else Path(spec.weights),
         input_shape=data.input_shape,
-        classes=_classes(spec, data),
+        classes=data.classes if _entry(spec).labelled else None,
         allow_import=spec.allow_import,
         seed=spec.seed,
     )
@@ -74,19 +63,16 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
 
 def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path], out: Path) -> None:
     """Remove what the recipe says, and nothing else: scored as it is, before any recovery."""
-    dense = Ticket(parents["dense"])
-    module = dense.module(allow_import=spec.source.allow_import)
-    batches = _calibration(spec.source, data, module, spec.removal.calibration, spec.seed)
-    if spec.removal.pattern.kind == "channel":
-        network, mask, module, report = _remove(spec, dense.network, module, batches)
-    else:
-        network = dense.network
-        mask, report = _mask(spec, module, batches)
-        mask.apply_(module)
-    _save(out, network, mask, module)
-    write_json(out / REPORT, report)
-    targets = _targets(spec.source, data.validation, dense.module(allow_import=spec.source.allow_import))
-    _score(out, module, _task(spec.source), targets)
+    given = Ticket(parents["dense"])
+    dense = given.module(allow_import=spec.source.allow_import)
+    batches = _calibration(spec, data, dense)
+    validation = _targets(spec.source, data.validation, dense)
+    task = _task(spec.source)
+    context = Context(dense, prunable(dense), spec.seed, batches, task.loss)
+    removed = remove(context, given.network, spec.removal, sparsity=spec.sparsity, macs=spec.macs)
+    _save(out, removed.network, removed.mask, removed.module)
+    write_json(out / REPORT, removed.report)
+    _score(out, removed.module, task, validation)
 
 
 def recover_network(spec: RecoverStageSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
@@ -137,9 +123,8 @@ def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tens
             f"removal.schedule: expected one-shot with {'shuffled' if removal.shuffled else removal.criterion}, got "
             f"{removal.schedule.name}; choose another criterion, or prune at once"
         )
-    loss = partial(_task(spec.source).loss)
-    scores = by_criterion(CRITERIA[removal.criterion], batches=batches, loss=loss, seed=spec.seed)
-    rule = Removal(removal.pattern, spec.sparsity, _allocation(removal), removal.overrides, input_axes(module))
+    scores = by_criterion(SCORES_BY[removal.criterion], batches=batches, loss=_task(spec.source).loss, seed=spec.seed)
+    rule = rule_of(removal, module, spec.sparsity)
     return Masking(prunable(module), mask_schedule(removal.schedule), rule, scores)
 
 
@@ -159,17 +144,6 @@ def compare(spec: CompareStageSpec, data: Data, parents: Mapping[str, Path], out
     save_tensors(out / SCORES, scores)
 
 
-def _classes(spec: SourceSpec, data: Data) -> int | None:
-    """Classes of the data; without labels those of the checkpoint, which the source knows, or the zoo's last layer."""
-    if _entry(spec).labelled:
-        return data.classes
-    if SourceName.parse(spec.model).kind != "zoo" or spec.weights is None:
-        return None
-    state = read_state(Path(spec.weights))
-    heads = [name for name in state if name.endswith(("output.weight", "classifier.1.weight"))]
-    return len(state[heads[0]]) if heads else None
-
-
 def _entry(spec: SourceSpec) -> Any:
     if spec.task not in ENTRIES:
         raise UsageError(f"task: expected one of {', '.join(ENTRIES)}, got {spec.task!r}; see `sparsify ls tasks`")
@@ -186,117 +160,14 @@ def _targets(spec: SourceSpec, split: Split, dense: nn.Module) -> Split:
     return split if _entry(spec).labelled else Split(split.images, dense_targets(dense, split.images))
 
 
-def _calibration(spec: SourceSpec, data: Data, dense: nn.Module, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    if not count:
-        return []
-    drawn = calibration_batches(data, min(count, len(data.train)), seed)
-    return [(part.images, part.labels) for x, y in drawn for part in (_targets(spec, Split(x, y), dense),)]
-
-
-def _scores(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    masked = spec.removal.pattern.kind != "channel"  # channels count in every layer that they pass
-    names = tuple(name for name in prunable(module) if not masked or override_of(name, spec.removal.overrides) != 0)
-    context = Context(module, names, spec.seed, batches, partial(_task(spec.source).loss))
-    scores = CRITERIA[spec.removal.criterion](context)
-    by_row = CATALOGUE[spec.removal.criterion].scope == "row" and spec.removal.pattern.kind == "unstructured"
-    parameters = dict(module.named_parameters())
-    dense = {name: torch.zeros_like(parameters[name]) for name in prunable(module) if name not in scores}
-    return {
-        **(within_rows(scores, input_axes(module)) if by_row else scores),
-        **dense,
-    }  # what stays dense is not asked, and not removed
-
-
-def _mask(spec: PruneStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> tuple[Mask, dict[str, Any]]:
-    """The mask that the criterion, pattern and allocation give; SparseGPT also moves what it keeps."""
+def _calibration(spec: PruneStageSpec, data: Data, dense: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """What the criterion, or the check of removed channels, looks at; nothing where neither looks at data."""
     removal = spec.removal
-    solver = SOLVERS.get(removal.criterion)
-    selection = select(
-        _weights(module) if solver else _scores(spec, module, batches),
-        pattern=removal.pattern,
-        sparsity=spec.sparsity,
-        allocation=_allocation(removal),
-        overrides=removal.overrides,
-        axes=input_axes(module),
-    )
-    mask = selection.mask if solver is None else _solve(solver, spec, module, batches, selection)
-    if removal.shuffled:
-        mask = _shuffled(removal, mask, spec.seed)
-    return mask, {"skipped": dict(selection.skipped), "emptied": [n for n, kept in mask.layer_kept.items() if not kept]}
-
-
-def _solve(
-    solver: Solver,
-    spec: PruneStageSpec,
-    module: nn.Module,
-    batches: list[tuple[Tensor, Tensor]],
-    selection: Selection,
-) -> Mask:
-    """The solver's mask with the counts of `selection`, its new weights put into `module`."""
-    names = [name for name in prunable(module) if name not in selection.skipped]
-    wanted = {name: 1 - selection.mask.layer_density[name] for name in names}
-    mask, weights = solver(module, names, batches, pattern=spec.removal.pattern, sparsity=wanted)
-    parameters = dict(module.named_parameters())
-    with torch.no_grad():
-        for name, weight in weights.items():
-            parameters[name].copy_(weight)
-    return Mask({**{name: selection.mask[name] for name in selection.mask}, **{name: mask[name] for name in mask}})
-
-
-def _shuffled(removal: RemovalSpec, mask: Mask, seed: int) -> Mask:
-    if removal.pattern.kind != "unstructured":
-        raise UsageError(f"removal.shuffled: expected the pattern unstructured, got {removal.pattern}; leave it out")
-    return shuffled_mask(mask, derive_seed(seed, "shuffled"))
-
-
-def _allocation(removal: RemovalSpec) -> Literal["global", "uniform", "erk"]:
-    """What `auto` means: global where the criterion's scores can be compared over the network, else uniform."""
-    if removal.allocation != "auto":
-        return removal.allocation
-    return "global" if CATALOGUE[removal.criterion].scope == "network" else "uniform"
-
-
-def _weights(module: nn.Module) -> dict[str, Tensor]:
-    parameters = dict(module.named_parameters())
-    return {name: parameters[name].detach().abs() for name in prunable(module)}
-
-
-def _remove(
-    spec: PruneStageSpec, network: Network, module: nn.Module, batches: list[tuple[Tensor, Tensor]]
-) -> tuple[Network, Mask, nn.Module, dict[str, Any]]:
-    """The network without the channels that score lowest, physically smaller."""
-    how = _allocation(spec.removal)
-    if how == "erk":
-        raise UsageError("allocation: expected global or uniform for channels, got erk; ERK spreads single weights")
-    scores = _scores(spec, module, batches)
-    try:
-        removed: Removed = remove_channels(
-            module,
-            batches[0][0] if batches else network.example(),
-            sparsity=spec.sparsity,
-            macs=spec.macs,
-            scores=scores,
-            round_to=spec.removal.round_to,
-            allocation=how,
-            overrides=spec.removal.overrides,
-        )
-    except Untraceable as error:
-        return _mask_channels(spec, network, module, scores, str(error))
-    shrunk = replace(network, channels=[*network.channels, *removed.history])
-    return shrunk, Mask.dense(removed.module, prunable(removed.module)), removed.module, removed.report.to_json()
-
-
-def _mask_channels(
-    spec: PruneStageSpec, network: Network, module: nn.Module, scores: Mapping[str, Tensor], why: str
-) -> tuple[Network, Mask, nn.Module, dict[str, Any]]:
-    """Where a network cannot be followed its channels are masked, not removed, and the report says so."""
-    if spec.sparsity is None:
-        raise UsageError(f"{why}; its channels can only be masked, which leaves the MACs: ask for a --sparsity")
-    names = prunable(module)
-    mask = select_outputs(scores, spec.sparsity, keep=names[-1:])
-    mask.apply_(module)
-    whole = {names[-1]: "taken for the output layer, being the last"}
-    return network, mask, module, {"skipped": whole, "sparsity": mask.sparsity, "masked_because": why}
+    looked_at = removal.pattern.kind == "channel" or CRITERIA[removal.criterion].needs != "nothing"
+    if not removal.calibration or not looked_at:
+        return []
+    drawn = calibration_batches(data, min(removal.calibration, len(data.train)), spec.seed)
+    return [(part.images, part.labels) for x, y in drawn for part in (_targets(spec.source, Split(x, y), dense),)]
 
 
 def _save(out: Path, network: Network, mask: Mask, module: nn.Module) -> None:
