@@ -29,10 +29,6 @@ class Observer(Protocol):
         """The stage is complete."""
         ...
 
-    def say(self, text: str) -> None:
-        """One line for people."""
-        ...
-
     def close(self) -> None:
         """Nothing more will come."""
         ...
@@ -51,9 +47,6 @@ class Silent:
         """Nothing."""
 
     def finished(self, path: str, *, cached: bool, seconds: float) -> None:
-        """Nothing."""
-
-    def say(self, text: str) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -85,10 +78,6 @@ class Lines:
         self._cached += cached
         if not cached:
             self._line(f"[{self._done}/{self._total}] {path} ({seconds:.1f} s)")
-
-    def say(self, text: str) -> None:
-        """The line."""
-        self._line(text)
 
     def close(self) -> None:
         """How much was complete already."""
@@ -140,10 +129,6 @@ class Bars:
         self._bars.advance(self._all)
         if path in self._tasks:
             self._bars.remove_task(self._tasks.pop(path))  # pyright: ignore[reportArgumentType]
-
-    def say(self, text: str) -> None:
-        """A line above the bars."""
-        self._bars.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
         """Take the bars away."""

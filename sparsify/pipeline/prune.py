@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
-from sparsify.data.prepare import prepare
-from sparsify.pipeline.observer import Observer, Silent
+from sparsify.pipeline.held import held
+from sparsify.pipeline.observer import Observer
 from sparsify.pipeline.outcome import Outcome, stored_outcome
 from sparsify.pipeline.preflight import preflight_targets
 from sparsify.pipeline.prune_outcome import write_prune_outcome
 from sparsify.pipeline.prune_plan import PrunePlan
 from sparsify.pipeline.prune_search import Chosen, Search
-from sparsify.pipeline.reuse import Shelf
-from sparsify.pipeline.scheduler import Scheduler, default_workers, stopped_by_signals
-from sparsify.recipe.emit import resolved_yaml
+from sparsify.pipeline.scheduler import Scheduler
 from sparsify.recipe.prune_recipe import PruneRecipe
-from sparsify.store.atomic import sweep
-from sparsify.store.lock import RunLock
-from sparsify.store.run import Run
 
 
 def prune(
@@ -46,35 +40,17 @@ def prune(
         Preempted: stopped by a signal, resumable.
         SparsifyError: a stage failed.
     """
-    root = run_dir or Path("runs") / recipe.name
-    watcher = observer or Silent()
-    stop = threading.Event()
-    with stopped_by_signals(stop), RunLock(root):
-        folder = Run.open(root, resolved_yaml(recipe), recipe.model_dump(mode="json"))
-        sweep(root)
-        prepare(recipe.data, quiet=isinstance(watcher, Silent))
+    with held(recipe, run_dir, observer) as run_folder:
         plan = PrunePlan.of(recipe)
 
         def begin() -> None:
             preflight_targets(recipe.export.targets, recipe.latency.threads)
-            folder.unfinish()
+            run_folder.folder.unfinish()
 
-        scheduler = Scheduler(
-            root,
-            workers=default_workers(plan.source.device) if recipe.compute.workers == "auto" else recipe.compute.workers,
-            checkpoint_seconds=recipe.compute.checkpoint_seconds,
-            observer=watcher,
-            shelf=Shelf(reuse),
-            on_change=begin,
-            stop=stop,
-        )
-        try:
-            with scheduler:
-                chosen = _stages(plan, scheduler, root)
-                stored = None if scheduler.changed else stored_outcome(folder)
-                return stored or write_prune_outcome(folder, plan, chosen)
-        finally:
-            watcher.close()
+        with run_folder.scheduler(plan.source.device, reuse, begin) as scheduler:
+            chosen = _stages(plan, scheduler, run_folder.folder.root)
+            stored = None if scheduler.changed else stored_outcome(run_folder.folder)
+            return stored or write_prune_outcome(run_folder.folder, plan, chosen)
 
 
 def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path) -> Chosen:

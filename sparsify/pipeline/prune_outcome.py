@@ -26,7 +26,7 @@ from sparsify.recipe.emit import resolved_yaml
 from sparsify.recipe.prune_recipe import TargetSpec
 from sparsify.report.prune_metrics import build_prune_metrics
 from sparsify.report.prune_page import render_prune_report
-from sparsify.report.prune_results import Layer, NetworkResult, PruneResults, TargetResult, TrialResult
+from sparsify.report.prune_results import Layer, NetworkResult, PruneResults, TargetResult
 from sparsify.report.results import SizeResult
 from sparsify.stats import Interval, clopper_pearson, mean_interval
 from sparsify.store.atomic import write_json, write_text
@@ -58,7 +58,7 @@ def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
         macs_fraction=_fraction(root, chosen.network, "macs"),
         parameters_fraction=_fraction(root, chosen.network, "parameters"),
         target=_target(root, recipe.target, recipe.sparsity, chosen, drop, targets[0]),
-        trials=tuple(TrialResult(trial.sparsity, trial.met, trial.achieved, trial.drop) for trial in chosen.trials),
+        trials=chosen.trials,
         layers=tuple(_layers(root, chosen.network)),
         report=_prune_report(root, chosen.network),
         sizes=SizeResult(sizes["dense_fp32"], sizes["masked"], sizes["packed"], sizes["shrunk"]),

@@ -15,29 +15,13 @@ from sparsify.pipeline.prune_plan import DENSE, PrunePlan, below
 from sparsify.pipeline.prune_read import Measured, drop_of, read_size, read_speed
 from sparsify.pipeline.scheduler import Scheduler
 from sparsify.pipeline.stage import Stage
+from sparsify.report.prune_results import TrialResult
 from sparsify.stats import Interval
 
 HIGHEST = 0.95
 """The sparsity that is tried first: what it does not reach, none reaches."""
 _FINEST = 0.01
 _DROP_TRIALS = 4
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One sparsity that was tried.
-
-    Attributes:
-        sparsity: what was asked of the removal; None where it was MACs.
-        met: whether the target was met.
-        achieved: what was measured of it, in the target's own unit.
-        drop: of the metric on validation, after recovery; None where the trial was not recovered.
-    """
-
-    sparsity: float | None
-    met: bool
-    achieved: Interval | None
-    drop: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +36,9 @@ class Chosen:
     """
 
     network: Stage
-    trials: tuple[Trial, ...] = field(default=())
+    trials: tuple[TrialResult, ...] = field(default=())
     reason: str = "as asked"
-    wanted: Trial | None = None
+    wanted: TrialResult | None = None
 
 
 class Search:
@@ -62,7 +46,7 @@ class Search:
 
     def __init__(self, plan: PrunePlan, scheduler: Scheduler, root: Path) -> None:
         self._plan, self._scheduler, self._root = plan, scheduler, root
-        self._trials: list[Trial] = []
+        self._trials: list[TrialResult] = []
         self._target = plan.recipe.target
 
     def run(self) -> Chosen:
@@ -90,7 +74,7 @@ class Search:
             low, high = (low, middle) if self._try(middle).met else (middle, high)
         return high, f"the least sparsity found to meet the target, in {len(self._trials)} trials", True
 
-    def _try(self, sparsity: float) -> Trial:
+    def _try(self, sparsity: float) -> TrialResult:
         """Measure one sparsity, without recovery."""
         network = self._plan.pruned(sparsity)
         self._scheduler.run([network])
@@ -105,7 +89,7 @@ class Search:
             latency = self._plan.latencies(under)[0]
             self._scheduler.run([latency])
             met, achieved = self._fast_enough(read_speed(self._root / latency.path))
-        self._trials.append(Trial(sparsity, met, achieved))
+        self._trials.append(TrialResult(sparsity, met, achieved))
         return self._trials[-1]
 
     def _fast_enough(self, measured: Measured) -> tuple[bool, Interval]:
@@ -133,13 +117,13 @@ class Search:
         drop = self._drop(network)
         if allowed is None or self._held(drop) or self._plan.recipe.removal.pattern.sparsity is not None:
             return Chosen(network, tuple(self._trials), reason)  # n:m has no less
-        wanted = Trial(None if self._target.macs is not None else amount, met, None, drop)
+        wanted = TrialResult(None if self._target.macs is not None else amount, met, None, drop)
         low, high, kept = 0.0, amount, None
         for _ in range(_DROP_TRIALS):
             middle = round((low + high) / 2, 4)
             found = self._recovered(middle)
             drop = self._drop(found)
-            self._trials.append(Trial(middle, False, None, drop))
+            self._trials.append(TrialResult(middle, False, None, drop))
             low, high, kept = (middle, high, found) if self._held(drop) else (low, middle, kept)
         if kept is None:
             return Chosen(network, tuple(self._trials), f"{reason}; no smaller removal tried keeps within the drop")

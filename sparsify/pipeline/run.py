@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from sparsify.data.prepare import prepare
 from sparsify.errors import UsageError
 from sparsify.pipeline.choice import Curves, choose, decide
-from sparsify.pipeline.observer import Observer, Silent
+from sparsify.pipeline.held import Held, held
+from sparsify.pipeline.observer import Observer
 from sparsify.pipeline.outcome import Outcome, stored_outcome, write_outcome
 from sparsify.pipeline.plan import Plan
 from sparsify.pipeline.preflight import preflight
-from sparsify.pipeline.reuse import Shelf
-from sparsify.pipeline.scheduler import Scheduler, default_workers, stopped_by_signals
-from sparsify.recipe.emit import resolved_yaml
 from sparsify.recipe.spec import Recipe
-from sparsify.store.atomic import sweep
-from sparsify.store.lock import RunLock
-from sparsify.store.run import Run
 
 Phase = str
 PHASES: tuple[Phase, ...] = ("tickets", "probes", "test", "export", "latency")
@@ -54,39 +47,18 @@ def run(
     """
     if only is not None and only not in PHASES:
         raise UsageError(f"--only: expected one of {', '.join(PHASES)}, got {only}")
-    root = run_dir or Path("runs") / recipe.name
-    watcher = observer or Silent()
-    stop = threading.Event()
-    with stopped_by_signals(stop), RunLock(root):
-        folder = Run.open(root, resolved_yaml(recipe), recipe.model_dump(mode="json"))
-        sweep(root)
-        prepare(recipe.data, quiet=observer is None or isinstance(observer, Silent))
-        session = _Session(folder, Plan.of(recipe), Shelf(reuse), watcher, only or PHASES[-1], stop)
-        try:
-            with session.scheduler:
-                return session.run()
-        finally:
-            watcher.close()
+    with held(recipe, run_dir, observer) as run_folder:
+        session = _Session(run_folder, Plan.of(recipe), reuse, only or PHASES[-1])
+        with session.scheduler:
+            return session.run()
 
 
 class _Session:
     """One call of `run`: the phases, each needing what the one before it decided."""
 
-    def __init__(
-        self, folder: Run, plan: Plan, shelf: Shelf, observer: Observer, last: Phase, stop: threading.Event
-    ) -> None:
-        self._folder, self._plan, self._last = folder, plan, last
-        compute = plan.recipe.compute
-        workers = default_workers(plan.device) if compute.workers == "auto" else compute.workers
-        self.scheduler = Scheduler(
-            folder.root,
-            workers=workers,
-            checkpoint_seconds=compute.checkpoint_seconds,
-            observer=observer,
-            shelf=shelf,
-            on_change=self._begin,
-            stop=stop,
-        )
+    def __init__(self, run_folder: Held, plan: Plan, reuse: tuple[Path, ...], last: Phase) -> None:
+        self._folder, self._plan, self._last = run_folder.folder, plan, last
+        self.scheduler = run_folder.scheduler(plan.device, reuse, self._begin)
 
     def _begin(self) -> None:
         """Before the first stage is added: refuse what could only fail hours later."""

@@ -19,6 +19,7 @@ from sparsify.recipe.spec import (
     LatencySpec,
     Positive,
     Spec,
+    data_by_name,
 )
 
 _SHARE = Annotated[float, Field(gt=0, lt=1)]
@@ -122,9 +123,7 @@ class PruneRecipe(Spec):
     @model_validator(mode="before")
     @classmethod
     def _data_by_name(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("data"), str):
-            return {**values, "data": {"source": values["data"]}}
-        return values
+        return data_by_name(values)
 
     @model_validator(mode="after")
     def _target_fits_pattern(self) -> PruneRecipe:

@@ -55,6 +55,13 @@ class DataSpec(Spec):
     )
 
 
+def data_by_name(values: Any) -> Any:
+    """`data: digits` is short for `data: {source: digits}`."""
+    if isinstance(values, dict) and isinstance(values.get("data"), str):
+        return {**values, "data": {"source": values["data"]}}
+    return values
+
+
 class SgdSpec(Spec):
     """Stochastic gradient descent."""
 
@@ -279,10 +286,7 @@ class Recipe(Spec):
     @model_validator(mode="before")
     @classmethod
     def _data_by_name(cls, values: Any) -> Any:
-        """`data: digits` is short for `data: {source: digits}`."""
-        if isinstance(values, dict) and isinstance(values.get("data"), str):
-            return {**values, "data": {"source": values["data"]}}
-        return values
+        return data_by_name(values)
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> Recipe:

@@ -40,7 +40,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from sparsify.report.results import ExportResult, LatencyResult, LevelResult, RunResults
+from sparsify.report.results import ExportResult, LatencyResult, LevelResult, RunResults, SizeResult
 from sparsify.report.sentence import dead_weight_sentence
 from sparsify.stats import Interval, LevelDecision, mean_interval, paired_difference
 
@@ -117,13 +117,20 @@ def _export(export: ExportResult, levels: Mapping[int, LevelResult]) -> Pairs:
             yield from interval_metrics(
                 "export.test_accuracy_drop", paired_difference(dense.test_accuracy, ticket.test_accuracy)
             )
-    if export.sizes is not None:
-        for name, size in asdict(export.sizes).items():
+    yield from export_metrics(export.sizes, export.parity, export.latency)
+
+
+def export_metrics(
+    sizes: SizeResult | None, parity: Mapping[str, Mapping[str, Any]], latencies: Sequence[LatencyResult]
+) -> Pairs:
+    """What an exported network weighs, how it compares with eager PyTorch, and how fast it runs."""
+    if sizes is not None:
+        for name, size in asdict(sizes).items():
             yield f"size.{name}_bytes", size
-        yield "size.packed_fraction", export.sizes.packed / export.sizes.dense_fp32
-    for target, figures in export.parity.items():
+        yield "size.packed_fraction", sizes.packed / sizes.dense_fp32
+    for target, figures in parity.items():
         yield from plain_metrics(f"export.parity.{target}", figures)
-    for latency in export.latency:
+    for latency in latencies:
         yield from latency_metrics(latency)
 
 
@@ -151,9 +158,9 @@ def _judged(key: str, judged: Mapping[str, Any]) -> Pairs:
         if name == "arms":
             for arm, figures in value.items():
                 for figure, interval in figures.items():
-                    yield from _bounds(f"{key}.arm.{arm}.{figure}", "mean", interval)
+                    yield from bounds_metrics(f"{key}.arm.{arm}.{figure}", "mean", interval)
         elif isinstance(value, Mapping) and value.keys() >= _INTERVAL:
-            yield from _bounds(f"{key}.{name}", "", value)
+            yield from bounds_metrics(f"{key}.{name}", "", value)
         else:
             yield from plain_metrics(f"{key}.{name}", value)
 
@@ -161,17 +168,18 @@ def _judged(key: str, judged: Mapping[str, Any]) -> Pairs:
 def mean_metrics(key: str, values: Sequence[float]) -> Pairs:
     """A mean with its interval, and the values."""
     if values:
-        yield from _bounds(key, "mean", mean_interval(values).to_json())
+        yield from bounds_metrics(key, "mean", mean_interval(values).to_json())
         yield f"{key}.values", list(values)
 
 
 def interval_metrics(key: str, interval: Interval | None) -> Pairs:
     """An estimate and its bounds; nothing where there is no interval."""
     if interval is not None:
-        yield from _bounds(key, "", interval.to_json())
+        yield from bounds_metrics(key, "", interval.to_json())
 
 
-def _bounds(key: str, estimate: str, interval: Mapping[str, Any]) -> Pairs:
+def bounds_metrics(key: str, estimate: str, interval: Mapping[str, Any]) -> Pairs:
+    """An interval as JSON: its estimate under `key`, or under `key.estimate`, and its bounds."""
     yield f"{key}.{estimate}" if estimate else key, interval["estimate"]
     yield f"{key}.ci_low", interval["ci_low"]
     yield f"{key}.ci_high", interval["ci_high"]

@@ -23,11 +23,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
-
-from sparsify.report.metrics import Metrics, Pairs, interval_metrics, latency_metrics, plain_metrics
+from sparsify.report.metrics import (
+    Metrics,
+    Pairs,
+    bounds_metrics,
+    export_metrics,
+    interval_metrics,
+    plain_metrics,
+)
 from sparsify.report.prune_results import PruneResults, TargetResult
 from sparsify.report.prune_sentence import prune_sentence
 
@@ -47,7 +50,7 @@ def _all(results: PruneResults) -> Pairs:
     yield "run.metric", results.networks[0].metric
     yield from _target(results.target)
     for network in results.networks:
-        yield from _bounds(f"network.{network.name}.validation", network.value)
+        yield from bounds_metrics(f"network.{network.name}.validation", "mean", network.value.to_json())
         yield f"network.{network.name}.macs", network.macs
         yield f"network.{network.name}.parameters", network.parameters
     yield from _export(results)
@@ -89,16 +92,4 @@ def _export(results: PruneResults) -> Pairs:
         drops |= {"accuracy_drop": results.drop, "test_accuracy_drop": results.test_drop}
     for name, drop in drops.items():
         yield from interval_metrics(f"export.{name}", drop)
-    for name, size in asdict(results.sizes).items():
-        yield f"size.{name}_bytes", size
-    yield "size.packed_fraction", results.sizes.packed / results.sizes.dense_fp32
-    for target, figures in results.parity.items():
-        yield from plain_metrics(f"export.parity.{target}", figures)
-    for latency in results.latency:
-        yield from latency_metrics(latency)
-
-
-def _bounds(key: str, interval: Any) -> Iterator[tuple[str, Any]]:
-    yield f"{key}.mean", interval.estimate
-    yield f"{key}.ci_low", interval.low
-    yield f"{key}.ci_high", interval.high
+    yield from export_metrics(results.sizes, results.parity, results.latency)

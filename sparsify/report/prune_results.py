@@ -41,12 +41,19 @@ class Layer:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One sparsity that a search tried."""
+    """One removal that was tried.
+
+    Attributes:
+        sparsity: What was asked of it; None where it was MACs.
+        met: Whether the target was met.
+        achieved: What was measured of it, in the target's own unit.
+        drop: Of the metric on validation, after recovery; None where the trial was not recovered.
+    """
 
     sparsity: float | None
     met: bool
     achieved: Interval | None
-    drop: Interval | None
+    drop: Interval | None = None
 
 
 @dataclass(frozen=True)
