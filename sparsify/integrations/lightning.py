@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from sparsify.criteria.context import Batch, Loss
-from sparsify.criteria.registry import Criterion
 from sparsify.errors import UnavailableError, UsageError
-from sparsify.integrations.pruning import Pruning, Schedule
-from sparsify.masks.allocate import Allocation
+from sparsify.integrations.pruning import Options, Pruning
 from sparsify.masks.mask import Mask
-from sparsify.recipe.pattern import Pattern
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -35,45 +30,16 @@ class PruningCallback(Callback):
     of the training. Steps are optimiser steps (`trainer.global_step`).
 
     Args:
-        sparsity: fraction to remove in the end, of the layers that compete; n:m sets its own.
-        pattern: `unstructured`, `n:m` or `block:RxC`.
-        criterion: a name (`sparsify ls criteria`), or a function of a `Context` to scores.
-        allocation: how layers share the sparsity; None is `global` where the criterion's scores allow it.
-        overrides: glob over the module's parameter names -> sparsity of its own; 0 leaves a layer dense.
-        schedule: `one-shot`, `gradual`, `iterative`, `acdc`, or a spec such as `GradualSpec(until=0.5)`.
-        batches: (inputs, targets) pairs for criteria that look at data.
-        loss: (output, target) -> scalar, for criteria that take gradients.
-        seed: of what the criterion draws.
+        options: as `integrations.pruning.Pruning` takes them: `sparsity`, `pattern`, `criterion`, `allocation`,
+            `overrides`, `schedule`, `batches`, `loss`, `seed`.
 
     Raises:
         UsageError: an argument makes no sense.
     """
 
-    def __init__(
-        self,
-        *,
-        sparsity: float | None = None,
-        pattern: str | Pattern = "unstructured",
-        criterion: str | Criterion = "magnitude",
-        allocation: Allocation | None = None,
-        overrides: Mapping[str, float] | None = None,
-        schedule: str | Schedule = "one-shot",
-        batches: Sequence[Batch] = (),
-        loss: Loss | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__()
-        self._pruning = Pruning(
-            sparsity=sparsity,
-            pattern=pattern,
-            criterion=criterion,
-            allocation=allocation,
-            overrides=overrides,
-            schedule=schedule,
-            batches=batches,
-            loss=loss,
-            seed=seed,
-        )
+        self._pruning = Pruning(**options)
         self._restored: Mask | None = None
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TypedDict
 
 from torch import nn
 
@@ -32,6 +33,20 @@ Schedule = OneShotSpec | GradualSpec | IterativeSpec | AcdcSpec
 SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
     {"one-shot": OneShotSpec, "gradual": GradualSpec, "iterative": IterativeSpec, "acdc": AcdcSpec}
 )
+
+
+class Options(TypedDict, total=False):
+    """The arguments of `Pruning`, which the callbacks hand on; it says what each is."""
+
+    sparsity: float | None
+    pattern: str | Pattern
+    criterion: str | Criterion
+    allocation: Allocation | None
+    overrides: Mapping[str, float] | None
+    schedule: str | Schedule
+    batches: Sequence[Batch]
+    loss: Loss | None
+    seed: int
 
 
 class Pruning:

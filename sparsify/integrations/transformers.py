@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
-from sparsify.criteria.context import Batch, Loss
-from sparsify.criteria.registry import Criterion
 from sparsify.errors import UnavailableError
-from sparsify.integrations.pruning import Pruning, Schedule
-from sparsify.masks.allocate import Allocation
+from sparsify.integrations.pruning import Options, Pruning
 from sparsify.masks.mask import Mask
-from sparsify.recipe.pattern import Pattern
 
 try:
     from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
@@ -30,46 +25,17 @@ class PruningCallback(TrainerCallback):
     and was saved before the last pruning, the final mask is applied to it.
 
     Args:
-        sparsity: fraction to remove in the end, of the layers that compete; n:m sets its own.
-        pattern: `unstructured`, `n:m` or `block:RxC`.
-        criterion: a name (`sparsify ls criteria`), or a function of a `Context` to scores. Those that look at data
-            call the model with one tensor; magnitude and lamp read weights alone.
-        allocation: how layers share the sparsity; None is `global` where the criterion's scores allow it.
-        overrides: glob over the model's parameter names -> sparsity of its own; 0 leaves a layer dense.
-        schedule: `one-shot`, `gradual`, `iterative`, `acdc`, or a spec such as `GradualSpec(until=0.5)`.
-        batches: (inputs, targets) pairs for criteria that look at data.
-        loss: (output, target) -> scalar, for criteria that take gradients.
-        seed: of what the criterion draws.
+        options: as `integrations.pruning.Pruning` takes them: `sparsity`, `pattern`, `criterion`, `allocation`,
+            `overrides`, `schedule`, `batches`, `loss`, `seed`. Criteria that look at data call the model with one
+            tensor; magnitude and lamp read weights alone.
 
     Raises:
         UsageError: an argument makes no sense.
     """
 
-    def __init__(
-        self,
-        *,
-        sparsity: float | None = None,
-        pattern: str | Pattern = "unstructured",
-        criterion: str | Criterion = "magnitude",
-        allocation: Allocation | None = None,
-        overrides: Mapping[str, float] | None = None,
-        schedule: str | Schedule = "one-shot",
-        batches: Sequence[Batch] = (),
-        loss: Loss | None = None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__()
-        self._pruning = Pruning(
-            sparsity=sparsity,
-            pattern=pattern,
-            criterion=criterion,
-            allocation=allocation,
-            overrides=overrides,
-            schedule=schedule,
-            batches=batches,
-            loss=loss,
-            seed=seed,
-        )
+        self._pruning = Pruning(**options)
 
     @property
     def mask(self) -> Mask | None:

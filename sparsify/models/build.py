@@ -98,15 +98,3 @@ def _is_transposed_linear(module: nn.Module) -> bool:
     return any(
         (kind.__module__, kind.__qualname__) == ("transformers.pytorch_utils", "Conv1D") for kind in type(module).mro()
     )
-
-
-def output_layer(model: nn.Module) -> str:
-    """Name of the layer that gives the logits: `output`, or `classifier.1` in mobilenet-v2.
-
-    Raises:
-        UsageError: The model has no linear or convolution layer.
-    """
-    names = prunable(model)
-    if not names:
-        raise UsageError(f"expected a model with linear or convolution layers, got {type(model).__name__} without any")
-    return names[-1].removesuffix(".weight")

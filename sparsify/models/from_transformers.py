@@ -22,17 +22,17 @@ from sparsify.models.library import library
 from sparsify.models.shards import read_folder
 from sparsify.models.source import Description, Request, Source, State
 from sparsify.models.source_name import HEADS
-from sparsify.models.text import ImageClassification, TextClassification, TextEmbedding, TokenClassification
+from sparsify.models.text import ImageClassification, TextEmbedding, TextLogits
 
 WRAPPED = "network."
 TOKENS = 128
 # head -> the auto class that has it, and the wrapper that makes it a function of one tensor
 _BUILT = {
     "embedding": ("AutoModel", TextEmbedding),
-    "classification": ("AutoModelForSequenceClassification", TextClassification),
-    "token-classification": ("AutoModelForTokenClassification", TokenClassification),
-    "causal-language-model": ("AutoModelForCausalLM", TokenClassification),
-    "masked-language-model": ("AutoModelForMaskedLM", TokenClassification),
+    "classification": ("AutoModelForSequenceClassification", TextLogits),
+    "token-classification": ("AutoModelForTokenClassification", TextLogits),
+    "causal-language-model": ("AutoModelForCausalLM", TextLogits),
+    "masked-language-model": ("AutoModelForMaskedLM", TextLogits),
     "image-classification": ("AutoModelForImageClassification", ImageClassification),
 }
 # the end of an architecture's name -> head

@@ -32,28 +32,15 @@ class TextEmbedding(nn.Module):
 
 
 @final
-class TextClassification(nn.Module):
-    """Logits (N, classes) of texts; of regression, the one predicted value."""
+class TextLogits(nn.Module):
+    """Logits of texts: (N, classes), or (N, T, classes) where each token has some; a regression's one value."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (N, classes) of texts (N, 2, T)."""
-        return self.network(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).logits
-
-
-@final
-class TokenClassification(nn.Module):
-    """Logits (N, T, classes), one row a token; a language model's classes are its vocabulary."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (N, T, classes) of texts (N, 2, T)."""
+        """Logits of texts (N, 2, T)."""
         return self.network(input_ids=tokens[:, 0], attention_mask=tokens[:, 1]).logits
 
 

@@ -16,7 +16,6 @@ from sparsify.stats.means import mean_interval as mean_interval
 from sparsify.stats.means import non_inferior as non_inferior
 from sparsify.stats.means import paired_difference as paired_difference
 from sparsify.stats.means import superior as superior
-from sparsify.stats.means import tost as tost
 from sparsify.stats.paired_rates import paired_rate_difference as paired_rate_difference
 from sparsify.stats.rates import clopper_pearson as clopper_pearson
 from sparsify.stats.survival import SurvivalVerdict as SurvivalVerdict

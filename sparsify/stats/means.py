@@ -59,14 +59,6 @@ def superior(treatment: Numbers, control: Numbers, *, resolution: float = 0.0) -
     return _one_sided(treatment, control, 0.0, resolution)
 
 
-def tost(a: Numbers, b: Numbers, margin: float, *, resolution: float = 0.0) -> float:
-    """P of H0: |mean(a - b)| >= margin, by two one-sided paired t tests (Schuirmann 1987): the larger of the two."""
-    return max(
-        non_inferior(a, b, margin, resolution=resolution),
-        non_inferior(b, a, margin, resolution=resolution),
-    )
-
-
 def _one_sided(treatment: Numbers, control: Numbers, d0: float, resolution: float) -> float:
     first, second = paired(treatment, control)
     if first.size < 2:

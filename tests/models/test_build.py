@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sparsify.errors import UsageError
-from sparsify.models.build import BUILDERS, build, output_layer, prunable
+from sparsify.models.build import BUILDERS, build, prunable
 from sparsify.models.catalogue import MODELS
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
@@ -154,16 +154,11 @@ def test_prunable_is_every_weight_matrix_and_kernel(name):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_output_layer_gives_the_logits(name):
+def test_the_last_layer_gives_the_logits_and_has_the_name_recipes_use(name):
     model = make(name)
     expected = "classifier.1" if name == "mobilenet-v2" else "output"
-    assert output_layer(model) == expected
+    assert prunable(model)[-1] == f"{expected}.weight"
     assert model.get_submodule(expected).weight.shape[0] == 10
-
-
-def test_output_layer_of_a_model_without_layers_is_refused():
-    with pytest.raises(UsageError, match="expected a model with linear or convolution layers, got ReLU"):
-        output_layer(nn.ReLU())
 
 
 @pytest.mark.parametrize("name", ZOO)
