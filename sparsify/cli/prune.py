@@ -6,20 +6,46 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sparsify.errors import UsageError
+from sparsify.errors import RecipeError, UsageError
 
 if TYPE_CHECKING:
     from sparsify.pipeline.outcome import Outcome
+    from sparsify.recipe.faults import Fault
     from sparsify.recipe.prune_recipe import PruneRecipe
 
 _FOR_RECIPE = frozenset({"recipe", "overrides", "run_dir", "as_json"})
 _FOR_ONNX = frozenset(
     {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "data", "seed", "as_json"}
 )
+# field -> the option that sets it, the longer path first
+_OPTIONS = {
+    "trained.model": "--model",
+    "trained.weights": "--weights",
+    "trained.allow_import": "--allow-import",
+    "data": "--data",
+    "task": "--task",
+    "removal.pattern": "--pattern",
+    "removal.criterion": "--criterion",
+    "removal.allocation": "--allocation",
+    "removal.shuffled": "--shuffled",
+    "removal.overrides": "--layer",
+    "removal.calibration": "--calibration",
+    "target.sparsity": "--sparsity",
+    "target.macs": "--macs",
+    "target.size": "--size",
+    "target.latency_ms": "--latency",
+    "target.speedup": "--speedup",
+    "target.max_drop": "--max-drop",
+    "target": "--sparsity, --macs, --size, --latency or --speedup",
+    "recovery.finetune.steps": "--recover",
+    "export.targets": "--target",
+    "latency.batch_size": "--batch",
+    "latency.threads": "--threads",
+}
 EXIT_CODES = {"met": 0, "missed": 4, "inconclusive": 5}
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -124,7 +150,26 @@ def command(
             "export": {"targets": [target]},
             "latency": {"batch_size": batch, "threads": threads},
         }
-        _prune(_load(json.dumps(tree, indent=1), "command line", overrides or []), run_dir, (), as_json=as_json)
+        _prune(_from_options(tree, overrides or []), run_dir, (), as_json=as_json)
+
+
+def _from_options(tree: dict[str, Any], overrides: list[str]) -> PruneRecipe:
+    """The recipe that options make; a fault is told of the option it came by. Raises `UsageError`."""
+    from sparsify.recipe.faults import Fault
+
+    try:
+        return _load(json.dumps(tree), "command line", overrides)
+    except RecipeError as error:
+        faults = [fault for fault in error.faults if isinstance(fault, Fault)]
+        told = [f"{_option(fault)}: expected {fault.expected}, got {fault.got}; {fault.mend}" for fault in faults]
+        raise UsageError("\n".join(told)) from error
+
+
+def _option(fault: Fault) -> str:
+    """What a person typed for the field at fault: an option, or a `--set`."""
+    if fault.place.line is None:  # an override is its own place
+        return f"{fault.place}: {fault.path}"
+    return next((option for path, option in _OPTIONS.items() if fault.path.startswith(path)), fault.path)
 
 
 def _only(given: list[str], allowed: frozenset[str], beside: str) -> None:

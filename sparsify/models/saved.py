@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from sparsify.errors import UsageError
+from sparsify.errors import InputOutputError, UsageError
 from sparsify.models.checkpoint import load_into
 from sparsify.models.network import Network
 from sparsify.store.weights import load_tensors, save_tensors
@@ -53,14 +53,19 @@ def load(folder: str | Path, *, allow_import: tuple[str, ...] = ()) -> nn.Module
         allow_import: Packages whose code may run: needed where the network came from `pkg.module:factory`.
 
     Raises:
-        CorruptError: The folder is damaged or holds no network.
+        CorruptError: The folder is damaged.
         UsageError: The network needs a package that is not allowed; the message names it.
         UnavailableError: The library that has the architecture is not installed.
-        InputOutputError: The weights cannot be read.
+        InputOutputError: The folder holds no network, or the weights cannot be read.
     """
     place = Path(folder)
     if not (place / Network.FILE).is_file() and (place / MODEL / Network.FILE).is_file():
         place = place / MODEL
+    if not (place / Network.FILE).is_file():
+        raise InputOutputError(
+            f"{folder}: expected the folder of a saved network, with {Network.FILE}, got none; "
+            "name model/ of a prune run"
+        )
     network = Network.load(place)
     return _built(network, load_tensors(place / WEIGHTS), allow_import)
 

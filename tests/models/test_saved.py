@@ -182,7 +182,7 @@ def test_an_import_names_the_package_to_allow(tmp_path):
 
 def test_folders_that_hold_no_network_say_so(saved, tmp_path):
     folder, _, _ = saved
-    with pytest.raises(CorruptError, match=r"network\.json: expected a network description"):
+    with pytest.raises(InputOutputError, match=r"expected the folder of a saved network, with network\.json, got none"):
         load(tmp_path / "none")
     data = bytearray((folder / "weights.safetensors").read_bytes())
     data[-1] ^= 1

@@ -116,25 +116,36 @@ def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "message"),
+    ("options", "message"),
     [
-        (("--sparsity", 0.5, "--macs", 0.5), 3, "expected one of sparsity, macs, size, latency_ms, speedup"),
-        ((), 3, "got none of them"),
-        (("--macs", 0.5), 3, "expected the pattern channel"),
-        (("--pattern", "2:4", "--sparsity", 0.9), 3, "expected sparsity 0.5, which 2:4 implies"),
-        (("--sparsity", 0.5, "--criterion", "magnitud"), 3, "did you mean magnitude"),
-        (("--sparsity", 0.5, "--pattern", "4:2"), 3, "write 2:4 to keep 2 of every 4"),
-        (("--speedup", "fast"), 2, "expected a number such as 2x"),
-        (("--size", "two"), 2, "expected bytes such as 2MB"),
+        (("--sparsity", 0.5, "--macs", 0.5), "--speedup: expected one of sparsity, macs, size, latency_ms, speedup"),
+        ((), "got none of them"),
+        (("--macs", 0.5), "--macs: expected the pattern channel"),
+        (("--pattern", "2:4", "--sparsity", 0.9), "--sparsity: expected sparsity 0.5, which 2:4 implies"),
+        (("--sparsity", 0.5, "--criterion", "magnitud"), "--criterion: expected"),
+        (("--sparsity", 0.5, "--pattern", "4:2"), "write 2:4 to keep 2 of every 4"),
+        (("--sparsity", 1.5), "--sparsity: expected a number below 1"),
+        (("--sparsity", 0.5, "--set", "target.trials=none"), "target.trials"),
+        (("--speedup", "fast"), "expected a number such as 2x"),
+        (("--size", "two"), "expected bytes such as 2MB"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_before_anything_runs(
-    options: tuple[object, ...], code: int, message: str, trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+def test_what_cannot_be_meant_is_refused_by_its_option_before_anything_runs(
+    options: tuple[object, ...], message: str, trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
 ):
     done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
-    assert done.returncode == code, done.stderr
+    assert done.returncode == 2, done.stderr
     assert message in done.stderr
+    assert "command line:" not in done.stderr
     assert not (tmp_path / "r").exists()
+
+
+def test_options_that_would_not_be_heard_are_refused(trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path):
+    beside_recipe = sparsify("prune", "recipes/prune-digits.yaml", "--sparsity", 0.9, "--run-dir", tmp_path / "r")
+    beside_onnx = sparsify("prune", "--onnx", tmp_path / "a.onnx", "--sparsity", 0.5, "--max-drop", 0.1)
+    assert (beside_recipe.returncode, beside_onnx.returncode) == (2, 2)
+    assert "--sparsity: expected no such option beside a recipe" in beside_recipe.stderr
+    assert "--max-drop: expected no such option beside --onnx" in beside_onnx.stderr
 
 
 def test_weights_that_would_run_code_are_exit_7(sparsify: Sparsify, tmp_path: Path):
