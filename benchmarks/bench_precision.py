@@ -1,6 +1,7 @@
-"""One training step in bf16 autocast beside fp32, by network: what `precision: auto` goes by.
+"""One training step by precision and memory layout: what `precision: auto` and `sparsify/train/layout.py` go by.
 
-CPU seconds of forward, backward and SGD on random images, one thread, blocks of steps in turn.
+CPU seconds of forward, backward and SGD on random images, one thread, blocks of steps in turn; ratios to fp32 in the
+usual layout.
 
     python benchmarks/bench_precision.py [--rounds 8] [--no-write]
 """
@@ -15,11 +16,25 @@ from functools import partial
 import torch
 from torch.nn import functional
 
-from protocol import environment, interleaved, ratio, spread, write
+from protocol import environment, interleaved, ratio, shown, spread, write
 from sparsify.models.build import build
 
-# network, images a step, steps a sample
-NETWORKS = (("lenet-300-100", 60, 100), ("lenet-300-100", 128, 100), ("conv-2", 60, 4), ("resnet-20", 128, 4))
+# network, image, images a step, steps a sample
+NETWORKS = (
+    ("lenet-300-100", (1, 28, 28), 60, 100),
+    ("lenet-300-100", (1, 28, 28), 128, 100),
+    ("lenet-5", (1, 28, 28), 60, 8),
+    ("conv-2", (1, 28, 28), 60, 4),
+    ("resnet-20", (1, 28, 28), 128, 2),
+    ("mobilenet-v2", (3, 96, 96), 32, 1),
+)
+BASE = "fp32"
+ARMS = {  # bf16, channels last
+    BASE: (False, False),
+    "bf16": (True, False),
+    "fp32, channels last": (False, True),
+    "bf16, channels last": (True, True),
+}
 
 
 def main() -> None:
@@ -30,28 +45,29 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, object] = {}
-    for name, batch, steps in NETWORKS:
-        take = sampler(name, batch, steps)
-        samples = interleaved(
-            {"bf16": partial(take, True), "fp32": partial(take, False)}, rounds=options.rounds, warm_up=1
-        )
-        gain = ratio(samples, "bf16", "fp32")
+    for name, image, batch, steps in NETWORKS:
+        take = sampler(name, image, batch, steps)
+        samples = interleaved({arm: partial(take, *how) for arm, how in ARMS.items()}, rounds=options.rounds, warm_up=1)
         print(f"{name}, batch {batch}")
+        ratios = {arm: ratio(samples, arm, BASE) for arm in ARMS if arm != BASE}
         for arm, seconds in samples.items():
-            print(f"  {arm}  {spread(seconds)}")
-        print(f"  bf16 / fp32  {gain.estimate:.3f}  [{gain.low:.3f}, {gain.high:.3f}]")
-        found[f"{name}, batch {batch}"] = {"steps": steps, "seconds": samples, "ratio": gain.to_json()}
+            print(f"  {arm:20} {spread(seconds)}")
+        for arm, interval in ratios.items():
+            print(f"  {arm:20} over fp32 {shown(interval)}")
+        told = {arm: interval.to_json() for arm, interval in ratios.items()}
+        found[f"{name}, batch {batch}"] = {"steps": steps, "seconds": samples, "ratio": told}
     if options.write:
         write("precision", {"what": "CPU seconds", "environment": environment("torch"), "networks": found})
 
 
-def sampler(name: str, batch: int, steps: int) -> Callable[[bool], float]:
-    """`sample(bf16)` -> CPU seconds of `steps` training steps."""
-    model = build(name, input_shape=(1, 28, 28), classes=10, seed=0)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, fused=True)
-    images, labels = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
+def sampler(name: str, image: tuple[int, int, int], batch: int, steps: int) -> Callable[[bool, bool], float]:
+    """`sample(bf16, channels_last)` -> CPU seconds of `steps` training steps; laying out the weights is not counted."""
+    model = build(name, input_shape=image, classes=10, seed=0)
+    images, labels = torch.randn(batch, *image), torch.randint(0, 10, (batch,))
 
-    def sample(bf16: bool) -> float:
+    def sample(bf16: bool, channels_last: bool) -> float:
+        model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, fused=True)
         start = time.process_time()
         for _ in range(steps):
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -151,6 +151,47 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         (3, 32, 32),
         config={"embedding_size": 8, "hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1], "layer_type": "basic"},
     ),
+    Architecture("timm:nfnet_l0", (3, 64, 64)),
+    Architecture("transformers:deberta#embedding", TEXT, None, config=_transformer()),
+    Architecture("transformers:fnet#classification", TEXT, config=_transformer()),
+    Architecture(
+        "transformers:funnel#classification",
+        TEXT,
+        config={
+            "vocab_size": 50,
+            "d_model": 32,
+            "n_head": 4,
+            "d_head": 8,
+            "d_inner": 64,
+            "block_sizes": [1, 1],
+            "num_decoder_layers": 1,
+        },
+    ),
+    Architecture(
+        "transformers:xlnet#classification",
+        TEXT,
+        config={"vocab_size": 50, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
+    ),
+    Architecture("transformers:bloom#causal-language-model", TEXT, None, config=_transformer(n_layer=2, n_head=4)),
+    Architecture(
+        "transformers:gemma2#causal-language-model",
+        TEXT,
+        None,
+        config=_transformer(num_key_value_heads=2, head_dim=8),
+    ),
+    Architecture("transformers:olmo2#causal-language-model", TEXT, None, config=_transformer(num_key_value_heads=2)),
+    Architecture(
+        "transformers:mixtral#causal-language-model",
+        TEXT,
+        None,
+        config=_transformer(num_key_value_heads=2, num_local_experts=2),
+    ),
+    Architecture(
+        "transformers:mamba#causal-language-model",
+        TEXT,
+        None,
+        config={"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
+    ),
 )
 
 NORMAL = tuple(architecture for architecture in ARCHITECTURES if architecture.normal)

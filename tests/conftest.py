@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, the same examples each time, and what `gpu` and `soak` mean."""
+"""What holds for every test: one thread, the same examples each time, and what `gpu`, `soak` and `sweep` mean."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    soak = [item for item in items if item.get_closest_marker("soak")]
-    if soak and "soak" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=soak)
-        items[:] = [item for item in items if item not in soak]
+    for asked_for in ("soak", "sweep"):
+        long = [item for item in items if item.get_closest_marker(asked_for)]
+        if long and asked_for not in config.option.markexpr:
+            config.hook.pytest_deselected(items=long)
+            items[:] = [item for item in items if item not in long]
     if gpu := [item for item in items if item.get_closest_marker("gpu")]:
         missing = _why_no_gpu()
         for item in gpu if missing else ():

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from sparsify.errors import CorruptError, UsageError
 from sparsify_export.runtimes.onnx_file import read_onnx
+from sparsify_export.sparse.operators import packed_weights
 
 Dim = int | str | None
 
@@ -55,9 +56,14 @@ def weight_zeros(model: onnx.ModelProto) -> tuple[int, int]:
 
 
 def precision_of(path: Path) -> str:
-    """The element types of the weights, such as `float32` or `int8+float32`; `none` for a graph without any."""
-    tensors = read_onnx(path, weights=False).graph.initializer
+    """The element types of the weights, such as `float32` or `int8+float32`; `none` for a graph without any.
+
+    Weights of sparse operators count by how their values are stored: `sparse f32`.
+    """
+    graph = read_onnx(path, weights=False).graph
+    tensors = graph.initializer
     found = {onnx.TensorProto.DataType.Name(tensor.data_type).lower() for tensor in tensors if len(tensor.dims) >= 2}
+    found |= {f"sparse {packed.precision}" for packed in packed_weights(graph).values()}
     return "+".join(sorted({"float": "float32"}.get(name, name) for name in found)) or "none"
 
 

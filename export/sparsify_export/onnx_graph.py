@@ -8,6 +8,7 @@ exporter: the zeros stay, the values differ from the checkpoint's.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from sparsify.errors import CorruptError, UsageError
+from sparsify.models.build import prunable
 from sparsify.store.atomic import write_bytes
 from sparsify_export.installed import EXPORTER_OPSET, readable
 from sparsify_export.onnx_check import weight_zeros
@@ -47,7 +49,8 @@ def onnx_from_module(
         metadata: Kept in the file; keys are written in order.
 
     Raises:
-        UsageError: The opset is beyond the installed runtime's, or the graph is over 2 GB.
+        UsageError: The opset is beyond the installed runtime's, the graph is over 2 GB, or the exporter cannot follow
+            the network.
         CorruptError: The graph fails onnx's checker, or zeros of the weights were lost.
     """
     chosen = _choose(opset)
@@ -82,6 +85,8 @@ def _exported(module: nn.Module, example: Tensor, opset: int) -> Any:
     modes = {child: child.training for child in module.modules()}
     module.eval()
     try:
+        with torch.no_grad():
+            module(shown)  # what it computes once and keeps, such as a table of position biases, is a constant then
         with _quiet():
             return torch.onnx.export(
                 module,
@@ -94,9 +99,26 @@ def _exported(module: nn.Module, example: Tensor, opset: int) -> Any:
                 external_data=False,
                 verbose=False,
             )
+    except torch.onnx.OnnxExporterError as error:
+        raise UsageError(
+            f"{type(module).__name__}: expected a network that torch.onnx can export, got {_reason(error)}; it is the "
+            "network's code that has to change, its weights have no part in it"
+        ) from error
     finally:
         for child, training in modes.items():
             child.training = training
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong at first, in a line, and where in the network's code if that is told."""
+    told = str(error)
+    while error.__cause__ is not None:
+        error = error.__cause__
+        told = f"{told}\n{error}"
+    said = next(iter(str(error).strip().splitlines()), "")[:300]
+    places = re.findall(r'File "([^"]+)", line (\d+)', told)
+    where = f" (at {Path(places[-1][0]).name}:{places[-1][1]})" if places else ""
+    return f"{type(error).__name__}: {said}{where}"
 
 
 @contextmanager
@@ -126,7 +148,8 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _require_zeros(module: nn.Module, model: onnx.ModelProto, out: Path) -> None:
-    expected = sum(int((value == 0).sum()) for value in module.parameters() if value.ndim >= 2)
+    # Other parameters may be folded: of a state space model's decay, log 1 is a zero that becomes exp(0).
+    expected = sum(int((module.get_parameter(name) == 0).sum()) for name in prunable(module))
     found, _ = weight_zeros(model)
     if found < expected:
         raise CorruptError(

@@ -40,6 +40,7 @@ _DISTRIBUTIONS = (
     "onnx",
     "onnxruntime",
     "onnxruntime-gpu",
+    "sparsify-kernels",
     "tensorrt",
     "tensorrt-cu13",
     "tensorrt-rtx",

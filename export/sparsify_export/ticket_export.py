@@ -5,6 +5,7 @@ dense.onnx       the dense network it is compared with
 weights.packed   the ticket in the packed format of `storage`
 parity.json      both graphs against eager PyTorch on real inputs, for every batch size
 sizes.json       bytes: dense fp32, masked, packed, shrunk
+sparse.json      sparse-cpu only: what became of each layer, and the rewritten graph against the one before
 *.plan, *.json   TensorRT only: plans and their reports
 """
 
@@ -26,13 +27,15 @@ from sparsify.lottery.ticket import Ticket
 from sparsify.store.atomic import write_bytes, write_json
 from sparsify_export.latency import DENSE, MODEL
 from sparsify_export.onnx_graph import INPUT, OUTPUT, onnx_from_module
-from sparsify_export.parity import FP32_EPS, Parity, check_parity, tolerance_of
+from sparsify_export.parity import FP32_EPS, Parity, Tolerance, check_parity, tolerance_of
 from sparsify_export.runtimes.torch_eager import TorchEager
+from sparsify_export.sparse.options import DEFAULTS, SparseOptions
 from sparsify_export.storage import masked_bytes, pack
 from sparsify_export.targets import TARGETS, Target
 from sparsify_export.targets.opening import open_runtime, require_export, why_not_run
 
-PACKED, PARITY, SIZES = "weights.packed", "parity.json", "sizes.json"
+PACKED, PARITY, SIZES, SPARSE = "weights.packed", "parity.json", "sizes.json", "sparse.json"
+ROUNDED = Tolerance(0.1, "weights and activations rounded to 8 bits")
 TF32_EPS = 2.0**-10
 """NVIDIA's runtimes multiply fp32 in TF32 by default: 10 bits of mantissa."""
 _INPUTS = 64
@@ -73,6 +76,8 @@ class ExportResult:
     """Dead output channels by layer, of the ticket; what `sizes.shrunk` is without."""
     plans: tuple[Mapping[str, Any], ...]
     """Reports of what was built, where the target is built ahead of time."""
+    sparse: Mapping[str, Any] | None = None
+    """What became of each layer, where the target skips zeros."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -89,6 +94,7 @@ def export_ticket(
     data: Data,
     opset: int | None = None,
     allow_import: tuple[str, ...] = (),
+    sparse_options: SparseOptions = DEFAULTS,
 ) -> ExportResult:
     """Export one ticket and its dense network into the existing folder `out`.
 
@@ -101,6 +107,7 @@ def export_ticket(
         data: Its validation images are the real inputs.
         opset: ONNX operator set; None chooses for the installed runtime.
         allow_import: Packages whose code may build the networks.
+        sparse_options: How the ticket's graph is rewritten, for a target that does so.
 
     Raises:
         UnavailableError: Nothing can be made for the target here; the message says what is missing.
@@ -115,13 +122,19 @@ def export_ticket(
     example = data.validation.images[:_INPUTS]
     for name, module in modules.items():
         onnx_from_module(module, example[:2], out / name, opset=opset, metadata={"producer": "sparsify"})
+    images = data.validation.images.numpy()
+    sparse = _sparsified(out / MODEL, images, sparse_options) if target.sparse else None
     plans = _plans(target, out, batch_sizes)
     missing = why_not_run(target)
     checked_on = next((one for one in (target, TARGETS["onnxruntime-cpu"]) if why_not_run(one) is None), None)
     parity: dict[str, Parity] = {}
     if checked_on is not None:
-        inputs = real_inputs(data.validation.images.numpy(), batch_sizes)
-        parity = {Path(name).stem: _parity(checked_on, out / name, module, inputs) for name, module in modules.items()}
+        inputs = real_inputs(images, batch_sizes)
+        rounded = {MODEL: ROUNDED} if target.sparse and sparse_options.precision == "i8" else {}
+        parity = {
+            Path(name).stem: _parity(checked_on, out / name, module, inputs, rounded.get(name))
+            for name, module in modules.items()
+        }
     packed = pack(modules[MODEL].state_dict())
     shrunk = shrink(modules[MODEL], example)
     result = ExportResult(
@@ -139,6 +152,7 @@ def export_ticket(
         skipped=shrunk.skipped,
         removed_channels={name: len(channels) for name, channels in shrunk.removed.items()},
         plans=plans,
+        sparse=sparse,
     )
     _write(out, result, packed)
     return result
@@ -148,6 +162,15 @@ def real_inputs(images: NDArray[Any], batch_sizes: Sequence[int]) -> dict[int, N
     """By batch size, whole batches of about `_INPUTS` images, taken in order, over again where they are too few."""
     counts = {size: size * max(1, _INPUTS // size) for size in batch_sizes}
     return {size: images[np.arange(count) % len(images)] for size, count in counts.items()}
+
+
+def _sparsified(onnx_path: Path, images: NDArray[Any], options: SparseOptions) -> Mapping[str, Any]:
+    """Rewrite the graph in place; it has been held against the one before on real inputs."""
+    from sparsify_export.sparse.passes import sparsify
+
+    feeds = [{INPUT: images[:1]}, {INPUT: images[:3]}]
+    real = [{INPUT: images[:_INPUTS]}]
+    return sparsify(onnx_path, onnx_path, options=options, feeds=feeds, more=real, inputs="validation images").to_json()
 
 
 def _plans(target: Target, out: Path, batch_sizes: Sequence[int]) -> tuple[Mapping[str, Any], ...]:
@@ -164,11 +187,18 @@ def _plans(target: Target, out: Path, batch_sizes: Sequence[int]) -> tuple[Mappi
     return tuple(report.to_json() for report in reports)
 
 
-def _parity(target: Target, onnx_path: Path, module: nn.Module, inputs: Mapping[int, NDArray[Any]]) -> Parity:
+def _parity(
+    target: Target,
+    onnx_path: Path,
+    module: nn.Module,
+    inputs: Mapping[int, NDArray[Any]],
+    tolerance: Tolerance | None,
+) -> Parity:
+    """Against PyTorch; a tolerance of None is that of fp32 sums in another order."""
     eps = FP32_EPS if target.provider == "CPU" else TF32_EPS
     runtime = open_runtime(target, onnx_path, threads=1, batch_sizes=sorted(inputs))
     with runtime as entered, TorchEager(module, INPUT, OUTPUT) as reference:
-        return check_parity(entered, reference, inputs, tolerance_of(module, eps))
+        return check_parity(entered, reference, inputs, tolerance or tolerance_of(module, eps))
 
 
 def _write(out: Path, result: ExportResult, packed: bytes) -> None:
@@ -178,4 +208,6 @@ def _write(out: Path, result: ExportResult, packed: bytes) -> None:
     compared: dict[str, Any] = {"model": {}, "dense": {}} | facts["parity"]
     write_json(out / PARITY, stated | compared)
     shrinking = {"skipped": dict(result.skipped), "removed_channels": dict(result.removed_channels)}
+    if result.sparse is not None:
+        write_json(out / SPARSE, result.sparse)
     write_json(out / SIZES, {**asdict(result.sizes), "shrinking": shrinking})

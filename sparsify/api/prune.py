@@ -11,20 +11,16 @@ from torch import nn
 
 from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, default_allocation, score
 from sparsify.api.masked import unwrapped
-from sparsify.api.sensitivity import SPARSITIES, Evaluate, sensitivity
+from sparsify.api.searched import searched_shares
 from sparsify.channels.remove import remove_channels
 from sparsify.criteria.context import Batch, Context, Loss
 from sparsify.criteria.registry import SOLVERS, Criterion
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, check_sparsity
 from sparsify.masks.mask import Mask
-from sparsify.masks.overrides import override_of
-from sparsify.models.build import input_axes, prunable
+from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.recipe.pattern import Pattern
 from sparsify.train.removal import Removal
-
-# Measured beside the target where the allocation is searched, so that layers can be spared or pruned harder.
-HARDEST = 0.99
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,7 @@ def prune(
     batches: Sequence[Batch] = (),
     loss: Loss | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
+    round_to: int = 1,
     seed: int = 0,
 ) -> Pruned:
     """Prune a trained network in one step. Returns a new one; the given one is not changed.
@@ -112,6 +109,7 @@ def prune(
             checked on, and has to be real.
         loss: (output, target) -> scalar, for criteria that take gradients.
         evaluate: a network -> its metric, higher is better; leaves the network as it is. Goes into the report.
+        round_to: channels left are a multiple of it, or all of a layer's; the vector width of the runtime, 8 or 16.
         seed: of what the criterion draws.
 
     Raises:
@@ -132,10 +130,18 @@ def prune(
     how = allocation or default_allocation(criterion)
     shares = dict(overrides or {})
     if pattern.kind == "channel":
-        pruned = _channels(context, sparsity, criterion, how, shares)
+        pruned = _channels(context, sparsity, criterion, how, shares, round_to)
+    elif round_to != 1:
+        raise UsageError(f"round_to: expected the pattern channel, whose counts it rounds, got {pattern}; leave it out")
     else:
         if how == "searched":
-            shares |= _searched(context, pattern, sparsity, criterion, shares, evaluate)
+            if evaluate is None:
+                raise UsageError(
+                    "allocation searched: expected a function that measures a network, got none; give evaluate"
+                )
+            shares |= searched_shares(
+                context, evaluate, pattern=pattern, sparsity=sparsity, criterion=criterion, overrides=shares
+            )
         pruned = _mask(context, pattern, sparsity, criterion, how, shares)
     metric = None if evaluate is None else float(evaluate(pruned.model))
     return replace(pruned, report=replace(pruned.report, metric_dense=dense, metric=metric))
@@ -154,14 +160,18 @@ def _mask(
     choice = choose(context, removal, criterion)
     apply_choice(context.model, choice)
     layers = {name: 1 - density for name, density in choice.mask.layer_density.items()}
-    report = PruneReport(
-        str(pattern), criterion_name(criterion), how, sparsity, choice.mask.sparsity, layers, choice.skipped
-    )
+    skipped = {**choice.skipped, **unprunable(context.model)}
+    report = PruneReport(str(pattern), criterion_name(criterion), how, sparsity, choice.mask.sparsity, layers, skipped)
     return Pruned(context.model, choice.mask, report)
 
 
 def _channels(
-    context: Context, sparsity: float | None, criterion: str | Criterion, how: str, shares: Mapping[str, float]
+    context: Context,
+    sparsity: float | None,
+    criterion: str | Criterion,
+    how: str,
+    shares: Mapping[str, float],
+    round_to: int,
 ) -> Pruned:
     if how not in ("global", "uniform"):
         raise UsageError(f"allocation: expected global or uniform for channels, got {how}")
@@ -175,6 +185,7 @@ def _channels(
         context.batches[0][0],
         sparsity=sparsity,
         scores=None if criterion == "magnitude" else score(context, criterion, removal),
+        round_to=round_to,
         allocation="global" if how == "global" else "uniform",
         overrides=shares,
     )
@@ -182,35 +193,3 @@ def _channels(
     report = PruneReport("channel", name, how, sparsity, facts.sparsity, {}, facts.skipped, channels=facts.to_json())
     mask = Mask.dense(removed.module, prunable(removed.module))
     return Pruned(removed.module, mask, report, removed.history)
-
-
-def _searched(
-    context: Context,
-    pattern: Pattern,
-    sparsity: float | None,
-    criterion: str | Criterion,
-    shares: Mapping[str, float],
-    evaluate: Evaluate | None,
-) -> dict[str, float]:
-    """Sparsity of each layer without an override of its own, from what pruning it alone costs."""
-    if evaluate is None:
-        raise UsageError("allocation searched: expected a function that measures a network, got none; give evaluate")
-    target = check_sparsity(sparsity)
-    free = tuple(name for name in context.names if override_of(name, shares) is None)
-    table = sensitivity(
-        context.model,
-        evaluate,
-        sparsities=[*SPARSITIES, *_around(target)],
-        pattern=pattern,
-        criterion=criterion,
-        batches=context.batches,
-        loss=context.loss,
-        seed=context.seed,
-        names=free,
-    )
-    return table.allocate(target)
-
-
-def _around(target: float) -> tuple[float, ...]:
-    """The target, and one beyond it, halfway to nothing left."""
-    return tuple(each for each in (target, min((1 + target) / 2, max(HARDEST, target))) if each > 0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from sparsify.channels.group import Cut, Group, Places, Resize
-from sparsify.channels.layer_cuts import is_transformers_conv1d, layer_cuts, writes
+from sparsify.channels.layer_cuts import LayerCuts, is_transformers_conv1d, layer_cuts, writes
 
 SEPARATE = (
     ("query", "key", "value"),
@@ -36,6 +36,8 @@ SHARED_QUERIES = "num_key_value_groups"
 BIASES = ("q_bias", "k_bias", "v_bias")
 PER_HEAD = {"relative_position_bias_table": 1, "logit_scale": 0, "gamma": 0}
 """Bare parameters that hold one slice a head, and along which axis."""
+NORMS = ("q_norm", "k_norm")
+"""Norms of queries and keys; those over all heads at once lose a head's scale with it, those over one head do not."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,9 @@ def _group(model: nn.Module, attention: Attention) -> Group:
         cuts += share.cuts
         resizes += share.resizes
     cuts += _bare(module, attention, places)
+    for share in _over_all_heads(module, attention, places, _runs(units, attention.size)):
+        cuts += share.cuts
+        resizes += share.resizes
     resizes += _counts(module, attention, queries, 0 if by_query else 1)
     root = attention.query
     return Group(root, "heads", tuple(cuts), tuple(resizes), units, queries * attention.size, attention.name)
@@ -148,6 +153,22 @@ def _bare(module: nn.Module, attention: Attention, places: Places) -> list[Cut]:
         elif local in BIASES and value.shape == (attention.heads * attention.size,):
             cuts.append(Cut(f"{prefix}{local}", 0, places, "out"))
     return cuts
+
+
+def _over_all_heads(module: nn.Module, attention: Attention, queries: Places, keys: Places) -> Iterator[LayerCuts]:
+    """The share of norms that are as wide as all queries, or all keys (OLMo 2)."""
+    for local, where in zip(NORMS, (queries, keys), strict=True):
+        norm = getattr(module, local, None)
+        width = sum(map(len, where))
+        if not isinstance(norm, nn.Module) or width == attention.size:
+            continue
+        name = f"{attention.name}.{local}" if attention.name else local
+        if own := [inner for inner, value in norm.named_parameters() if value.shape == (width,)]:
+            counted = isinstance(getattr(norm, "normalized_shape", None), tuple)  # of torch's own norms
+            yield LayerCuts(
+                tuple(Cut(f"{name}.{inner}", 0, where, "through") for inner in own),
+                (Resize(name, "normalized_shape", where),) if counted else (),
+            )
 
 
 def _counts(module: nn.Module, attention: Attention, queries: int, key_values: int) -> list[Resize]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from sparsify.channels.trace import OPAQUE, trace_groups
 from sparsify.channels.verify import Verifier
 from sparsify.errors import UsageError
 
+Units = tuple[int, ...]
 Status = Literal["prunable", "coupled", "skipped"]
 TRACED = 2  # examples, enough to tell the batch from the rest
 TRIED = 1  # each trial runs in float64; batches are tried on the network that is kept
@@ -61,8 +62,8 @@ class Preflight:
 def preflight(module: nn.Module, example: Tensor, *, keep: Sequence[str] = ()) -> Preflight:
     """Which layers can lose channels, which only together with others, and which are left alone and why.
 
-    Every group is tried on a copy with about half its units gone; a group after whose removal the network does not run,
-    or does not agree with its masked original, is skipped with that reason.
+    Every group is tried on a copy, with about half its units gone, and then with fewer; a group after whose removal the
+    network does not run, or does not agree with its masked original, is skipped with that reason.
 
     Args:
         module: Maps one tensor to one tensor; it is not changed.
@@ -148,7 +149,9 @@ def _verified(groups: Sequence[Group], module: nn.Module, verifier: Verifier) ->
     if not candidates:
         return groups
     trials = _Trials(module, verifier)
-    good = {group.root: group for group in trials.extend([], candidates)}
+    share = {group.root: index for index, group in enumerate(candidates)}
+    together = trials.extend([], candidates, half)
+    good = {group.root: group for group in trials.extend([], together, lambda g: some(g, share[g.root]))}
     return [good.get(g.root, replace(g, obstacle=trials.faults.get(g.root, g.obstacle))) for g in groups]
 
 
@@ -160,18 +163,18 @@ class _Trials:
         self._verifier = verifier
         self._kinds = {name: type(inner) for name, inner in module.named_modules()}
 
-    def extend(self, good: list[Group], candidates: list[Group]) -> list[Group]:
-        """`good`, and those of `candidates` that can be cut together with it."""
+    def extend(self, good: list[Group], candidates: list[Group], going: Callable[[Group], Units]) -> list[Group]:
+        """`good`, and those of `candidates` that can be cut together with it; `going` says which units are tried."""
         together = [*good, *candidates]
-        fault = self._verifier.fault(together, {group.root: half(group) for group in together})
+        fault = self._verifier.fault(together, {group.root: going(group) for group in together})
         if fault is None:
             return together
         if len(candidates) > 1:
             first, second = self._parted(candidates, fault.module)
-            return self.extend(self.extend(good, first), second)
+            return self.extend(self.extend(good, first, going), second, going)
         self.faults[candidates[0].root] = fault.reason
         other = candidates[0].instead
-        return self.extend(good, [other]) if other else good
+        return self.extend(good, [other], going) if other else good
 
     def _parted(self, candidates: list[Group], module: str) -> tuple[list[Group], list[Group]]:
         """The candidates in two parts: what touches modules of the kind in which it went wrong comes second."""
@@ -189,7 +192,13 @@ def _is_inside(tensor: str, modules: set[str]) -> bool:
     return any(".".join(parts[:depth]) in modules for depth in range(1, len(parts)))
 
 
-def half(group: Group) -> tuple[int, ...]:
+def some(group: Group, index: int) -> Units:
+    """From one unit to half of them, another number for each group: what is cut alike may agree by luck."""
+    going = half(group)
+    return going[: 1 + index % max(1, len(going))]
+
+
+def half(group: Group) -> Units:
     """About half of a group's units, in no pattern that a wrong index mapping could share."""
     generator = torch.Generator().manual_seed(group.units)
     order: list[int] = torch.randperm(group.units, generator=generator).tolist()

@@ -92,7 +92,8 @@ def _within(group: Group, model: nn.Module) -> Group:
     for cut in group.cuts:
         size = tensors[cut.tensor].shape[cut.axis]
         if any(index >= size for unit in cut.places for index in unit) and not group.obstacle:
-            obstacle = f"the trace does not understand how channels reach {module_of(cut.tensor)} (a split or reshape)"
+            reader = module_of(cut.tensor) or cut.tensor
+            obstacle = f"the trace does not understand how channels reach {reader} (a split or reshape)"
             group = replace(group, obstacle=obstacle)
     return group
 

@@ -39,6 +39,7 @@ def command(
     ] = False,
 ) -> None:
     """Time ONNX files side by side. Exit 0 when decided, 5 when too noisy to say, 6 when the runtime is not here."""
+    from sparsify.cli.shapes import read_shape
     from sparsify.pipeline.bench import BenchSpec
 
     spec = BenchSpec(
@@ -46,7 +47,7 @@ def command(
         runtime=runtime,
         threads=threads,
         batches=_batches(batch),
-        shapes=dict(map(_shape, shape or ())),
+        shapes=dict(map(read_shape, shape or ())),
         pairs=pairs,
         launches=launches,
         equivalence=equivalence,
@@ -66,17 +67,6 @@ def _batches(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise UsageError(f"--batch: expected whole numbers such as 1,8,32, got {text!r}") from None
-
-
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, _, sizes = text.rpartition("=")
-    try:
-        shape = tuple(int(size) for size in sizes.split("x"))
-    except ValueError:
-        shape = ()
-    if not name or not shape or min(shape) < 1:
-        raise UsageError(f"--shape: expected an input and its shape such as name=1x3x224x224, got {text!r}")
-    return name, shape
 
 
 def _measured(spec: BenchSpec, *, quiet: bool) -> list[Comparison]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sparsify.errors import UsageError
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sparsify.pipeline.export import Exported
+    from sparsify_export.targets import Target
 
 
 def command(
@@ -24,19 +30,53 @@ def command(
     replicate: Annotated[
         int | None, typer.Option(help="Whose ticket.  [default: the run's choice, 0 with --level]", show_default=False)
     ] = None,
+    precision: Annotated[str, typer.Option(help="Of sparse operators: f32, or i8.")] = "f32",
+    min_sparsity: Annotated[
+        str, typer.Option(help="From where sparse operators replace a layer, or `auto`: where they are faster.")
+    ] = "auto",
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an ONNX file's input, where sizes are open: NAME=1x128. Repeat.", show_default=False),
+    ] = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option(help="Arrays by input name (.npz) to compare on.  [default: made up]", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Export to a target: checked ONNX, parity with PyTorch, sizes, and a plan where the target builds one."""
+    """Export to a target: checked ONNX, parity with PyTorch, sizes, and a plan where the target builds one.
+
+    Target sparse-cpu rewrites the graph: layers whose zeros can be skipped become operators that skip them.
+    """
+    from sparsify.cli.shapes import read_shape
     from sparsify.pipeline.export import export_file, export_run, target_named
+    from sparsify_export.sparse.options import DEFAULTS, read_options
 
     chosen = target_named(target)
-    is_run = source.is_dir()
-    made = export_run(source, chosen, out, level, replicate) if is_run else [export_file(source, chosen, out)]
+    sparse = read_options(precision, min_sparsity)
+    shapes = dict(map(read_shape, shape or ()))
+    _require_use(chosen, source, sparse_given=sparse != DEFAULTS, file_given=bool(shapes or examples))
+    if source.is_dir():
+        made = export_run(source, chosen, out, level, replicate, sparse)
+    else:
+        made = [export_file(source, chosen, out, sparse=sparse, shapes=shapes, examples=examples)]
     if as_json:
         print(json.dumps({"exports": [one.to_json() for one in made]}, allow_nan=False))
         return
     for one in made:
         _show(one)
+
+
+def _require_use(target: Target, source: Path, *, sparse_given: bool, file_given: bool) -> None:
+    """Refuse options that would do nothing."""
+    if sparse_given and not target.sparse:
+        raise UsageError(
+            f"--precision, --min-sparsity: expected a target that rewrites graphs (sparse-cpu), got {target.name}"
+        )
+    if file_given and not (target.sparse and source.is_file()):
+        raise UsageError(
+            "--shape, --examples: expected an ONNX file and the target sparse-cpu, got another source or target"
+        )
 
 
 def _show(one: Exported) -> None:
@@ -58,7 +98,28 @@ def _show(one: Exported) -> None:
         console.print(
             f"  {name}: largest error {worst:.2g} of {tolerance['relative']:.2g} allowed ({tolerance['reason']})"
         )
+    _show_layers(console, one.report)
     for plan in one.report.get("plans", ()):
         console.print(
             f"  {plan['path']}: {plan['plan_bytes']} bytes, {len(plan['layers'])} layers; {plan['statement']}"
         )
+
+
+def _show_layers(console: Console, report: Mapping[str, Any]) -> None:
+    """A table of what became of each layer, and how far the new graph is from the old one."""
+    from rich.console import Console
+
+    from sparsify.cli.inspect import plan_table
+
+    sparse = report.get("sparse") or {}
+    layers = report.get("layers") or sparse.get("plan", {}).get("layers", ())
+    if layers:
+        wide = console if console.is_terminal else Console(stderr=True, width=200, highlight=False)
+        wide.print(plan_table(layers))
+    if parity := report.get("sparse_parity") or sparse.get("parity"):
+        for output in parity["outputs"]:
+            console.print(
+                f"  {output['name']}: on inputs {parity['inputs']}, against the dense graph: largest error "
+                f"{output['largest']:.2g}, RMS {output['rms']:.2g}, of {parity['tolerance']:.2g} allowed "
+                f"({parity['reason']})"
+            )

@@ -108,6 +108,9 @@ def _onnx(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield _table(("", "name", "type", "shape"), rows)
     yield _layers(document["layers"])
     yield _totals("weights (two axes or more)", document["weights"])
+    if plan := document["plan"]:
+        yield f"sparse operators, {plan['precision']}: {plan['summary']}"
+        yield plan_table(plan["layers"])
     yield _table(("operator", "nodes"), list(document["nodes"].items()))
 
 
@@ -131,6 +134,23 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> RenderableType:
         for one in layers
     ]
     return _table(("layer", "type", "shape", "kept", "sparsity"), rows)
+
+
+def plan_table(layers: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What became of each layer that multiplies by weights, and why."""
+    rows = [
+        (
+            one["name"],
+            one["operator"],
+            _shape(one["shape"]),
+            _percent(one["sparsity"]),
+            " ".join(one[key] for key in ("precision", "pattern", "kernel")) if one["replaced"] else "left as it is",
+            " + ".join(one["fused"]),
+            one["reason"],
+        )
+        for one in layers
+    ]
+    return _table(("layer", "operator", "shape", "sparsity", "becomes", "fused", "why"), rows)
 
 
 def _totals(what: str, totals: Mapping[str, Any]) -> str:

@@ -45,9 +45,14 @@ def _criteria() -> dict[str, str]:
 
 
 def _targets() -> dict[str, str]:
+    from sparsify_export.sparse.available import why_not
     from sparsify_export.targets import TARGETS
 
-    return _summaries(TARGETS)
+    missing = why_not()
+    return {
+        name: f"{target.summary} Not here: {target.needs}." if target.sparse and missing else target.summary
+        for name, target in TARGETS.items()
+    }
 
 
 def _tasks() -> dict[str, str]:

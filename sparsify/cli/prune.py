@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sparsify.errors import RecipeError, UsageError
+from sparsify.cli import prune_options as options
+from sparsify.errors import UsageError
 
 if TYPE_CHECKING:
     from sparsify.pipeline.outcome import Outcome
-    from sparsify.recipe.faults import Fault
     from sparsify.recipe.prune_recipe import PruneRecipe
 
 _FOR_RECIPE = frozenset({"recipe", "overrides", "run_dir", "as_json"})
 _FOR_ONNX = frozenset(
-    {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "data", "seed", "as_json"}
+    {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "data", "shape", "seed", "as_json"}
 )
-# field -> the option that sets it, the longer path first
-_OPTIONS = {
-    "trained.model": "--model",
-    "trained.weights": "--weights",
-    "trained.allow_import": "--allow-import",
-    "data": "--data",
-    "task": "--task",
-    "removal.pattern": "--pattern",
-    "removal.criterion": "--criterion",
-    "removal.allocation": "--allocation",
-    "removal.shuffled": "--shuffled",
-    "removal.overrides": "--layer",
-    "removal.calibration": "--calibration",
-    "target.sparsity": "--sparsity",
-    "target.macs": "--macs",
-    "target.size": "--size",
-    "target.latency_ms": "--latency",
-    "target.speedup": "--speedup",
-    "target.max_drop": "--max-drop",
-    "target": "--sparsity, --macs, --size, --latency or --speedup",
-    "recovery.finetune.steps": "--recover",
-    "export.targets": "--target",
-    "latency.batch_size": "--batch",
-    "latency.threads": "--threads",
-}
 EXIT_CODES = {"met": 0, "missed": 4, "inconclusive": 5}
-_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 def command(
@@ -63,7 +36,17 @@ def command(
     data: Annotated[str | None, typer.Option(help="The data (`sparsify ls datasets`).")] = None,
     onnx: Annotated[Path | None, typer.Option(help="An ONNX file instead: pruned in the graph, no training.")] = None,
     out: Annotated[Path | None, typer.Option(help="With --onnx: what to write.  [default: FILE-pruned.onnx]")] = None,
-    pattern: Annotated[str, typer.Option(help="unstructured, 2:4 or any n:m, block:4x1, channel.")] = "unstructured",
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="With --onnx: shape of an input that the graph leaves open: name=1x3x224x224."),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="unstructured, 2:4 or any n:m, block:4x1, channel.  [default: channel where work or time is asked "
+            "for, else unstructured]",
+        ),
+    ] = None,
     sparsity: Annotated[float | None, typer.Option(help="Target: fraction of the prunable weights to remove.")] = None,
     macs: Annotated[float | None, typer.Option(help="Target: fraction of the MACs that may remain (channel).")] = None,
     size: Annotated[str | None, typer.Option(help="Target: largest packed size, 2MB.")] = None,
@@ -74,7 +57,8 @@ def command(
     ] = None,
     criterion: Annotated[str, typer.Option(help="What scores a weight (`sparsify ls criteria`).")] = "magnitude",
     allocation: Annotated[
-        str | None, typer.Option(help="global, uniform or erk.  [default: as the criterion compares]")
+        str | None,
+        typer.Option(help="global, uniform, erk, or searched by measuring.  [default: as the criterion compares]"),
     ] = None,
     shuffled: Annotated[
         bool, typer.Option("--shuffled", help="Shuffle the mask within layers: does it matter which weights went?")
@@ -82,6 +66,7 @@ def command(
     layer: Annotated[
         list[str] | None, typer.Option(metavar="GLOB=SPARSITY", help="Sparsity of some layers; 0 leaves them dense.")
     ] = None,
+    round_to: Annotated[int, typer.Option(help="Channels left are a multiple of it: 8 or 16 for most runtimes.")] = 1,
     calibration: Annotated[int, typer.Option(help="Training examples that criteria and recovery look at.")] = 512,
     recover: Annotated[str, typer.Option(help="Length of fine-tuning (3ep, 500it), or none.")] = "3ep",
     task: Annotated[str, typer.Option(help="What the network does (`sparsify ls tasks`).")] = "auto",
@@ -92,7 +77,9 @@ def command(
         list[str] | None, typer.Option(metavar="PACKAGE", help="Package whose code may build the model.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
-    run_dir: Annotated[Path | None, typer.Option(help="Run folder.  [default: runs/NAME]", show_default=False)] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Run folder.  [default: runs/MODEL-PATTERN-TARGET]", show_default=False)
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field of the recipe.")
     ] = None,
@@ -105,12 +92,13 @@ def command(
         _onnx(
             onnx,
             out,
-            pattern=pattern,
+            pattern=pattern or "unstructured",
             sparsity=sparsity,
             criterion=criterion,
             allocation=allocation,
-            overrides=_layers(layer or []),
+            overrides=options.layers(layer or []),
             calibration=data,
+            shapes=dict(map(options.shape, shape or ())),
             seed=seed,
             as_json=as_json,
         )
@@ -119,57 +107,40 @@ def command(
         _only(given, _FOR_RECIPE, "a recipe")
         prune_recipe(recipe, overrides or [], run_dir, (), as_json=as_json)
     else:
+        asked = {
+            "sparsity": sparsity,
+            "macs": macs,
+            "size": None if size is None else options.size_in_bytes(size),
+            "latency_ms": None if latency is None else options.number("--latency", latency, "ms"),
+            "speedup": None if speedup is None else options.number("--speedup", speedup, "x"),
+        }
+        how = options.pattern_for(pattern, asked, target)
         tree = {
             "kind": "prune",
-            "name": _name(model, pattern),
+            "name": options.run_name(model, how, asked),
             "seed": seed,
             "trained": {
-                "model": _asked("--model", model),
+                "model": options.asked("--model", model),
                 "weights": None if weights is None else str(weights),
                 "allow_import": allow_import or [],
             },
-            "data": _asked("--data", data),
+            "data": options.asked("--data", data),
             "task": task,
             "removal": {
-                "pattern": pattern,
+                "pattern": how,
                 "criterion": criterion,
                 "allocation": allocation or "auto",
                 "shuffled": shuffled,
-                "overrides": _layers(layer or []),
+                "overrides": options.layers(layer or []),
                 "calibration": calibration,
+                "round_to": round_to,
             },
-            "target": {
-                "sparsity": sparsity,
-                "macs": macs,
-                "size": None if size is None else _bytes(size),
-                "latency_ms": None if latency is None else _number("--latency", latency, "ms"),
-                "speedup": None if speedup is None else _number("--speedup", speedup, "x"),
-                "max_drop": max_drop,
-            },
+            "target": {**asked, "max_drop": max_drop},
             "recovery": {} if recover == "none" else {"finetune": {"steps": recover}, "distill": {}},
             "export": {"targets": [target]},
             "latency": {"batch_size": batch, "threads": threads},
         }
-        _prune(_from_options(tree, overrides or []), run_dir, (), as_json=as_json)
-
-
-def _from_options(tree: dict[str, Any], overrides: list[str]) -> PruneRecipe:
-    """The recipe that options make; a fault is told of the option it came by. Raises `UsageError`."""
-    from sparsify.recipe.faults import Fault
-
-    try:
-        return _load(json.dumps(tree), "command line", overrides)
-    except RecipeError as error:
-        faults = [fault for fault in error.faults if isinstance(fault, Fault)]
-        told = [f"{_option(fault)}: expected {fault.expected}, got {fault.got}; {fault.mend}" for fault in faults]
-        raise UsageError("\n".join(told)) from error
-
-
-def _option(fault: Fault) -> str:
-    """What a person typed for the field at fault: an option, or a `--set`."""
-    if fault.place.line is None:  # an override is its own place
-        return f"{fault.place}: {fault.path}"
-    return next((option for path, option in _OPTIONS.items() if fault.path.startswith(path)), fault.path)
+        _prune(options.recipe_of(tree, overrides or []), run_dir, (), as_json=as_json)
 
 
 def _only(given: list[str], allowed: frozenset[str], beside: str) -> None:
@@ -220,45 +191,6 @@ def _load(text: str, name: str, overrides: list[str]) -> PruneRecipe:
     return load_checked_prune(text, name, overrides)
 
 
-def _asked(option: str, value: str | None) -> str:
-    if not value:
-        raise UsageError(
-            f"{option}: expected one, got none; give --model, --weights and --data, or a recipe, or --onnx FILE"
-        )
-    return value
-
-
-def _name(model: str | None, pattern: str) -> str:
-    """A run's name from what it prunes: letters, digits and dashes."""
-    text = f"{Path(model or 'model').name}-{pattern}".lower()
-    return re.sub(r"[^a-z0-9._-]+", "-", text).strip("-._")[:64]
-
-
-def _layers(texts: list[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for text in texts:
-        glob, equals, number = text.rpartition("=")
-        if not equals or not glob:
-            raise UsageError(f"--layer: expected GLOB=SPARSITY such as 'features.0*=0', got {text!r}")
-        found[glob] = _number("--layer", number, "")
-    return found
-
-
-def _number(option: str, text: str, unit: str) -> float:
-    try:
-        return float(text.strip().lower().removesuffix(unit))
-    except ValueError:
-        example = {"ms": "5ms", "x": "2x"}.get(unit, "0.5")
-        raise UsageError(f"{option}: expected a number such as {example}, got {text!r}") from None
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text)
-    if match is None or match[2].lower() not in _BYTES:
-        raise UsageError(f"--size: expected bytes such as 2MB, 500kB or 1.5MiB, got {text!r}")
-    return round(_number("--size", match[1], "") * _BYTES[match[2].lower()])
-
-
 def _onnx(
     path: Path,
     out: Path | None,
@@ -269,6 +201,7 @@ def _onnx(
     allocation: str | None,
     overrides: dict[str, float],
     calibration: str | None,
+    shapes: dict[str, tuple[int, ...]],
     seed: int,
     as_json: bool,
 ) -> None:
@@ -292,6 +225,7 @@ def _onnx(
         allocation=allocation,  # pyright: ignore[reportArgumentType]  # checked inside
         overrides=overrides,
         calibration=None if calibration is None else Path(calibration.removeprefix("npz:")),
+        shapes=shapes,
         seed=seed,
     )
     print(json.dumps(done.to_json()) if as_json else done.text(), file=sys.stdout if as_json else sys.stderr)

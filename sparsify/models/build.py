@@ -77,6 +77,29 @@ def prunable(model: nn.Module) -> tuple[str, ...]:
     return tuple(found)
 
 
+def unprunable(model: nn.Module) -> dict[str, str]:
+    """Name -> why it stays, of each matrix with a hundredth of all parameters that `prunable` leaves out.
+
+    Embeddings, which are looked up in and not multiplied by, are none of them, unless a layer shares one's weight.
+    """
+    known, total = set(prunable(model)), sum(parameter.numel() for parameter in model.parameters())
+    embedded = {id(module.weight): name for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
+    found: dict[str, str] = {}
+    for path, module in model.named_modules():
+        for local, parameter in module.named_parameters(recurse=False):
+            name = f"{path}.{local}" if path else local
+            if name in known or isinstance(module, nn.Embedding) or parameter.ndim < 2:
+                continue
+            if _is_weighted(module):
+                if table := embedded.get(id(parameter)):
+                    found[name] = f"tied to the embedding {table}, whose zeros would change the inputs"
+            elif parameter.numel() * 100 >= total:
+                found[name] = (
+                    f"a parameter of {type(module).__name__}: only weights of Linear and Conv layers are pruned"
+                )
+    return found
+
+
 def prunable_weights(module: nn.Module) -> dict[str, Tensor]:
     """The prunable parameters of `module` as detached CPU tensors, in module order."""
     parameters = dict(module.named_parameters())

@@ -100,6 +100,7 @@ def _looks(runs: Path) -> Iterator[tuple[str, str, Callable[[], Iterable[Check]]
     yield "accelerator", "tensorrt", lambda: _tensorrt("tensorrt")
     yield "accelerator", "tensorrt-rtx", lambda: _tensorrt("tensorrt-rtx")
     yield "runtime", "onnxruntime", _onnxruntime
+    yield "runtime", "sparsify-kernels", _sparse_operators
     yield "data", "fashion-mnist", _fashion_mnist
     yield "data", "disk", lambda: _disk(runs)
 
@@ -233,6 +234,21 @@ def _onnxruntime() -> Iterator[Check]:
             yield Check("runtime", f"  {name}", "not usable" if refusal else "ok", detail)
 
 
+def _sparse_operators() -> Iterator[Check]:
+    from sparsify_export.sparse.available import MEND, kernels
+    from sparsify_export.sparse.trial import operators_refusal
+
+    try:
+        _, native = kernels()
+    except SparsifyError as error:
+        yield Check("runtime", "sparsify-kernels", "missing", str(error).partition(";")[0], MEND)
+        return
+    found = machine.versions("sparsify-kernels")["sparsify-kernels"]
+    refusal = operators_refusal()
+    detail = refusal or f"{found}, for {native.describe_cpu()}; a sparse operator has answered"
+    yield Check("runtime", "sparsify-kernels", "not usable" if refusal else "ok", detail, MEND if refusal else "")
+
+
 def provider_refusal(provider: Any) -> str:
     """Why ONNX Runtime's provider does not run here; empty when a small session on it has answered."""
     import numpy as np
@@ -284,11 +300,14 @@ def _targets() -> tuple[TargetCheck, ...]:
 
 
 def _target(target: Any) -> TargetCheck:
+    from sparsify_export.sparse.trial import operators_refusal
     from sparsify_export.targets.opening import require_export, why_not_run
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         reason = why_not_run(target) or (provider_refusal(target.provider) if target.provider else "")
+        if target.sparse and not reason:
+            reason = operators_refusal()
         exportable = True
         try:
             require_export(target)

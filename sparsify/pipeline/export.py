@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from sparsify.recipe.spec import Recipe
 from sparsify.store.atomic import new_folder
 from sparsify.store.run import Run
 from sparsify.store.stage import check_stage, read_stage
+from sparsify_export.sparse.options import DEFAULTS, SparseOptions
 from sparsify_export.targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -53,7 +54,12 @@ def target_named(name: str) -> Target:
 
 
 def export_run(
-    root: Path, target: Target, out: Path | None, level: str = AUTO, replicate: int | None = None
+    root: Path,
+    target: Target,
+    out: Path | None,
+    level: str = AUTO,
+    replicate: int | None = None,
+    sparse: SparseOptions = DEFAULTS,
 ) -> list[Exported]:
     """Export tickets of a run, each into a folder that appears whole or not at all.
 
@@ -63,6 +69,7 @@ def export_run(
         out: The folder to make, with a folder a level in it for `all`; None for one under `exports/`.
         level: A level, `all`, or `auto` for the one the recipe names or the run's own choice.
         replicate: Whose ticket; None for the run's choice, or 0 where the level is given.
+        sparse: How a graph is rewritten, for a target that does so.
 
     Raises:
         UsageError: No such level or replicate, or `out` exists.
@@ -75,7 +82,7 @@ def export_run(
 
     run = Run.load(root)
     if run.recipe.get("kind") == "prune":
-        return [_export_pruned(run, target, out, level, replicate)]
+        return [_export_pruned(run, target, out, level, replicate, sparse)]
     recipe = Recipe.model_validate(run.recipe)
     wanted = _wanted(run, recipe, level, replicate)
     require_export(target)
@@ -83,14 +90,34 @@ def export_run(
     _require_new(folders)
     data = load(recipe.data)
     return [
-        _export_one(run, recipe, target, folder, ticket, data) for ticket, folder in zip(wanted, folders, strict=True)
+        _export_one(run, recipe, target, folder, ticket, data, sparse)
+        for ticket, folder in zip(wanted, folders, strict=True)
     ]
 
 
-def export_file(path: Path, target: Target, out: Path | None, batch_sizes: Sequence[int] = (1,)) -> Exported:
+def export_file(
+    path: Path,
+    target: Target,
+    out: Path | None,
+    batch_sizes: Sequence[int] = (1,),
+    *,
+    sparse: SparseOptions = DEFAULTS,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    examples: Path | None = None,
+) -> Exported:
     """Check an ONNX file of any origin for a target, and build what the target needs, into a new folder.
 
-    There is no PyTorch network to hold its outputs against: the report says so.
+    There is no PyTorch network to hold its outputs against: the report says so. A target that rewrites graphs holds the
+    new one against the old.
+
+    Args:
+        path: The file.
+        target: Where it will run.
+        out: The folder to make; None for one under `exports/`.
+        batch_sizes: Sizes of an open first axis that it is run with.
+        sparse: How the graph is rewritten, for a target that does so.
+        shapes: For such a target, whole shapes by input name where an axis after the first has no size.
+        examples: For such a target, NumPy arrays to compare the graphs on, instead of made-up inputs.
 
     Raises:
         UsageError: `out` exists, or an input's shape is open.
@@ -107,22 +134,40 @@ def export_file(path: Path, target: Target, out: Path | None, batch_sizes: Seque
     final = out or Path("exports", f"{path.stem}-{target.name}")
     _require_new([final])
     with new_folder(final) as folder:
+        if target.sparse:
+            from sparsify_export.sparse.file import export_sparse
+
+            report = export_sparse(path, folder, target=target, options=sparse, shapes=shapes or {}, examples=examples)
+            return Exported(path, final, None, None, report)
         shutil.copyfile(path, folder / "model.onnx")
         report = export_onnx(folder / "model.onnx", folder, target=target, batch_sizes=batch_sizes)
     return Exported(path, final, None, None, report)
 
 
-def _export_one(run: Run, recipe: Recipe, target: Target, final: Path, ticket: tuple[int, int], data: Data) -> Exported:
+def _export_one(
+    run: Run,
+    recipe: Recipe,
+    target: Target,
+    final: Path,
+    ticket: tuple[int, int],
+    data: Data,
+    options: SparseOptions,
+) -> Exported:
     from sparsify_export.ticket_export import export_ticket
 
     replicate, level = ticket
     sparse, dense = (_intact(run.root / ticket_path(replicate, of)) for of in (level, 0))
     with new_folder(final) as folder:
-        result = export_ticket(sparse, dense, folder, target=target, batch_sizes=recipe.export.batch_sizes, data=data)
+        sizes = recipe.export.batch_sizes
+        result = export_ticket(
+            sparse, dense, folder, target=target, batch_sizes=sizes, data=data, sparse_options=options
+        )
     return Exported(run.root, final, level, replicate, result.to_json())
 
 
-def _export_pruned(run: Run, target: Target, out: Path | None, level: str, replicate: int | None) -> Exported:
+def _export_pruned(
+    run: Run, target: Target, out: Path | None, level: str, replicate: int | None, options: SparseOptions
+) -> Exported:
     """The network that a prune run kept."""
     from sparsify.data.load import load
     from sparsify_export.targets.opening import require_export
@@ -145,6 +190,7 @@ def _export_pruned(run: Run, target: Target, out: Path | None, level: str, repli
             batch_sizes=sizes,
             data=load(recipe.data, trained=True),
             allow_import=allowed,
+            sparse_options=options,
         )
     return Exported(run.root, final, None, None, result.to_json())
 

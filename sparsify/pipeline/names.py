@@ -13,6 +13,8 @@ from typing import Any
 
 from sparsify.criteria.catalogue import CRITERIA
 from sparsify.data.catalogue import DATASETS, check_source
+from sparsify.data.labelled import brings_labels
+from sparsify.errors import SparsifyError
 from sparsify.models.catalogue import check_fit, check_model
 from sparsify.models.source_name import SourceName
 from sparsify.models.source_name import check_source as check_model_source
@@ -46,9 +48,17 @@ def load_checked_prune(text: str, name: str, overrides: Sequence[str] = ()) -> P
 
 
 def task_of(recipe: PruneRecipe) -> str:
-    """The task of a recipe that leaves it open: what the model's head does, else classification."""
+    """The task of a recipe that leaves it open: what the model's head does, else classification.
+
+    Where that takes labels and the data brings none, agreement with the dense network stands in, and the report says
+    so. Data that cannot be read is taken to have labels: whoever reads it says what is wrong.
+    """
     head = SourceName.parse(recipe.trained.model).head
-    return head if head in TASKS else "classification"
+    task = head if head in TASKS else "classification"
+    try:
+        return task if not TASKS[task].labelled or brings_labels(recipe.data.source) else "agreement"
+    except (SparsifyError, ValueError):
+        return task
 
 
 def trained_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:

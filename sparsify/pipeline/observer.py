@@ -29,6 +29,10 @@ class Observer(Protocol):
         """The stage is complete."""
         ...
 
+    def warned(self, text: str) -> None:
+        """Something that is asked for cannot be expected."""
+        ...
+
     def close(self) -> None:
         """Nothing more will come."""
         ...
@@ -47,6 +51,9 @@ class Silent:
         """Nothing."""
 
     def finished(self, path: str, *, cached: bool, seconds: float) -> None:
+        """Nothing."""
+
+    def warned(self, text: str) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -78,6 +85,10 @@ class Lines:
         self._cached += cached
         if not cached:
             self._line(f"[{self._done}/{self._total}] {path} ({seconds:.1f} s)")
+
+    def warned(self, text: str) -> None:
+        """A line."""
+        self._line(f"warning: {text}")
 
     def close(self) -> None:
         """How much was complete already."""
@@ -129,6 +140,10 @@ class Bars:
         self._bars.advance(self._all)
         if path in self._tasks:
             self._bars.remove_task(self._tasks.pop(path))  # pyright: ignore[reportArgumentType]
+
+    def warned(self, text: str) -> None:
+        """A line above the bars."""
+        self._bars.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
 
     def close(self) -> None:
         """Take the bars away."""

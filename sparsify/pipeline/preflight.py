@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sparsify.pipeline.plan import Plan
+from sparsify.recipe.prune_recipe import PruneRecipe
+from sparsify.report.sentence import zeros_take_time
+from sparsify_export.targets import TARGETS
 
 
 def preflight(plan: Plan, *, exports: bool) -> None:
@@ -28,9 +31,25 @@ def preflight(plan: Plan, *, exports: bool) -> None:
 def preflight_targets(targets: Sequence[str], threads: int) -> None:
     """Check that these targets can be exported to here and timed on so many threads; raises as `preflight`."""
     from sparsify_export.latency import cores_for
-    from sparsify_export.targets import TARGETS
     from sparsify_export.targets.opening import require_export
 
     for name in targets:
         require_export(TARGETS[name])
     cores_for(threads)
+
+
+def idle_search(recipe: PruneRecipe) -> str:
+    """Why a search for time cannot be expected to find any, and the mend; empty where it can.
+
+    It is no refusal: what counts is measured, and a target may be met by the dense network already.
+    """
+    target, runtime, pattern = recipe.target, recipe.export.targets[0], recipe.removal.pattern
+    timed = target.latency_ms is not None or target.speedup is not None
+    if not timed or not zeros_take_time(str(pattern), runtime):
+        return ""
+    sparse = [name for name in TARGETS if name.startswith("sparse-")]
+    mend = f", or a runtime with sparse kernels ({', '.join(sparse)})" if sparse else ""
+    return (
+        f"target {target.kind}: {pattern} leaves zeros in place, which {runtime} multiplies like any other number, so "
+        f"that no time is saved at any sparsity; choose the pattern channel, which removes the work{mend}"
+    )

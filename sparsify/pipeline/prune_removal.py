@@ -9,6 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from sparsify.api.choice import apply_choice, choose, default_allocation, score
+from sparsify.api.searched import searched_shares
+from sparsify.api.sensitivity import Evaluate
+from sparsify.channels.remove import Removed as Cut
 from sparsify.channels.remove import remove_channels
 from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
@@ -16,7 +19,7 @@ from sparsify.errors import UsageError
 from sparsify.lottery.controls import shuffled_mask
 from sparsify.masks.mask import Mask
 from sparsify.masks.outputs import select_outputs
-from sparsify.models.build import input_axes, prunable
+from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.models.network import Network
 from sparsify.recipe.prune_recipe import RemovalSpec
 from sparsify.seeds import derive_seed
@@ -41,7 +44,13 @@ class Removed:
 
 
 def remove(
-    context: Context, network: Network, removal: RemovalSpec, *, sparsity: float | None, macs: float | None
+    context: Context,
+    network: Network,
+    removal: RemovalSpec,
+    *,
+    sparsity: float | None,
+    macs: float | None,
+    evaluate: Evaluate | None = None,
 ) -> Removed:
     """Prune `context.model`, which masks change in place, as `removal` says.
 
@@ -51,24 +60,47 @@ def remove(
         removal: pattern, criterion and the rest.
         sparsity: fraction of the prunable weights to remove.
         macs: fraction of the MACs that may remain, for channels.
+        evaluate: a network -> its metric, higher is better; for a searched allocation.
 
     Raises:
         UsageError: the parts do not fit each other or the network.
     """
     if removal.pattern.kind == "channel":
         return _remove_channels(context, network, removal, sparsity, macs)
-    choice = choose(context, rule_of(removal, context.model, sparsity), removal.criterion)
+    rule = rule_of(removal, context.model, sparsity)
+    if removal.allocation == "searched":
+        assert evaluate is not None
+        rule = replace(rule, overrides={**rule.overrides, **_searched(context, rule, removal.criterion, evaluate)})
+    choice = choose(context, rule, removal.criterion)
     if removal.shuffled:
         choice = replace(choice, mask=shuffled_mask(choice.mask, derive_seed(context.seed, "shuffled")))
     apply_choice(context.model, choice)
     emptied = [name for name, kept in choice.mask.layer_kept.items() if not kept]
-    return Removed(network, choice.mask, context.model, {"skipped": dict(choice.skipped), "emptied": emptied})
+    skipped = {**choice.skipped, **unprunable(context.model)}
+    return Removed(network, choice.mask, context.model, {"skipped": skipped, "emptied": emptied})
 
 
 def rule_of(removal: RemovalSpec, module: nn.Module, sparsity: float | None) -> Removal:
-    """The recipe's removal as training and selection take it; `auto` becomes what the criterion's scores allow."""
-    allocation = default_allocation(removal.criterion) if removal.allocation == "auto" else removal.allocation
+    """The recipe's removal as training and selection take it; `auto` becomes what the criterion's scores allow.
+
+    What is searched for comes as overrides, so that there nothing is left to share.
+    """
+    asked = removal.allocation
+    allocation = (
+        default_allocation(removal.criterion) if asked == "auto" else "uniform" if asked == "searched" else asked
+    )
     return Removal(removal.pattern, sparsity, allocation, removal.overrides, input_axes(module))
+
+
+def _searched(context: Context, rule: Removal, criterion: str, evaluate: Evaluate) -> dict[str, float]:
+    return searched_shares(
+        context,
+        evaluate,
+        pattern=rule.pattern,
+        sparsity=rule.sparsity,
+        criterion=criterion,
+        overrides=rule.overrides,
+    )
 
 
 def _remove_channels(
@@ -93,7 +125,19 @@ def _remove_channels(
     except Untraceable as error:
         return _mask_channels(context, network, scores, sparsity, str(error))
     shrunk = replace(network, channels=[*network.channels, *cut.history])
-    return Removed(shrunk, Mask.dense(cut.module, prunable(cut.module)), cut.module, cut.report.to_json())
+    report = cut.report.to_json()
+    report["skipped"] |= _unseen(context.model, cut)
+    return Removed(shrunk, Mask.dense(cut.module, prunable(cut.module)), cut.module, report)
+
+
+def _unseen(model: nn.Module, cut: Cut) -> dict[str, str]:
+    """Matrices that lost nothing and of which preflight, which looks at layers, has not said so."""
+    touched = {entry.get("tensor") for entry in cut.history}
+    return {
+        name: why
+        for name, why in unprunable(model).items()
+        if name not in touched and name.rpartition(".")[0] not in cut.report.skipped
+    }
 
 
 def _mask_channels(

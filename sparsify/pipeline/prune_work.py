@@ -6,11 +6,12 @@ A network's folder is a ticket's folder (`network.json`, `mask.safetensors`, `we
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sparsify.channels.macs import count_macs
@@ -69,7 +70,14 @@ def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path],
     validation = _targets(spec.source, data.validation, dense)
     task = _task(spec.source)
     context = Context(dense, prunable(dense), spec.seed, batches, task.loss)
-    removed = remove(context, given.network, spec.removal, sparsity=spec.sparsity, macs=spec.macs)
+    removed = remove(
+        context,
+        given.network,
+        spec.removal,
+        sparsity=spec.sparsity,
+        macs=spec.macs,
+        evaluate=_minus_loss(batches, task),
+    )
     _save(out, removed.network, removed.mask, removed.module)
     write_json(out / REPORT, removed.report)
     _score(out, removed.module, task, validation)
@@ -131,7 +139,8 @@ def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tens
 def save_model(spec: CompareStageSpec, parents: Mapping[str, Path], out: Path) -> None:
     """The folder that `sparsify.load` reads."""
     chosen = Ticket(parents["network"])
-    save_network(out, chosen.module(allow_import=spec.source.allow_import), chosen.network)
+    allowed = spec.source.allow_import
+    save_network(out, chosen.module(allow_import=allowed), chosen.network, allow_import=allowed)
     chosen.mask.save(out / Ticket.MASK)
 
 
@@ -161,13 +170,24 @@ def _targets(spec: SourceSpec, split: Split, dense: nn.Module) -> Split:
 
 
 def _calibration(spec: PruneStageSpec, data: Data, dense: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    """What the criterion, or the check of removed channels, looks at; nothing where neither looks at data."""
+    """What the criterion, the allocation or the check of removed channels looks at; nothing where none does."""
     removal = spec.removal
-    looked_at = removal.pattern.kind == "channel" or CRITERIA[removal.criterion].needs != "nothing"
+    needed = CRITERIA[removal.criterion].needs != "nothing" or removal.allocation == "searched"
+    looked_at = needed or removal.pattern.kind == "channel"
     if not removal.calibration or not looked_at:
         return []
     drawn = calibration_batches(data, min(removal.calibration, len(data.train)), spec.seed)
     return [(part.images, part.labels) for x, y in drawn for part in (_targets(spec.source, Split(x, y), dense),)]
+
+
+def _minus_loss(batches: list[tuple[Tensor, Tensor]], task: Task) -> Callable[[nn.Module], float]:
+    """What a searched allocation measures layers by: finer than a metric of as few examples."""
+
+    def evaluated(module: nn.Module) -> float:
+        inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        return -evaluate(module, Split(inputs, targets), task=task).loss
+
+    return evaluated
 
 
 def _save(out: Path, network: Network, mask: Mask, module: nn.Module) -> None:

@@ -157,8 +157,9 @@ class Scheduler:
             "remove that folder"
         )
 
-    def _drive(self, pool: _Pool, waiting: list[Stage]) -> None:
+    def _drive(self, pool: _Pool, stages: list[Stage]) -> None:
         failure: SparsifyError | None = None
+        waiting = stages
         while (waiting and failure is None and not self._stop.is_set()) or pool.busy:
             if failure is None and not self._stop.is_set():
                 waiting = self._dispatch(pool, waiting)
@@ -168,10 +169,12 @@ class Scheduler:
                 failure = self._handle(event) or failure
         if failure is not None:
             raise failure
-        if self._stop.is_set():
+        if unfinished := [stage.path for stage in stages if stage.path not in self._digests]:
+            # What was under way is among them; a search does not know yet what it would have asked for next.
+            named = ", ".join([*unfinished[:3], *["..."][: len(unfinished) > 3]])
             raise Preempted(
-                f"stopped by a signal with {len(waiting)} stages to go; trainings in progress were checkpointed, "
-                "the same command resumes"
+                f"stopped by a signal with at least {len(unfinished)} stages to go ({named}); trainings in progress "
+                "were checkpointed, the same command resumes"
             )
 
     def _dispatch(self, pool: _Pool, waiting: list[Stage]) -> list[Stage]:

@@ -58,6 +58,8 @@ _DISTRIBUTIONS: dict[Kind, tuple[str, ...]] = {
     "model": ("torch",),
     "compare": ("torch",),
 }
+# By target, distributions without which no other target does anything else.
+_OPERATORS = {"sparse-cpu": ("sparsify-kernels",)}
 
 
 @dataclass(frozen=True)
@@ -87,4 +89,5 @@ class Stage:
 
     def versions(self) -> dict[str, str]:
         """The versions that its key depends on."""
-        return {"format": str(FORMATS[self.kind])} | versions(*_DISTRIBUTIONS[self.kind])
+        operators = _OPERATORS.get(getattr(self.spec, "target", ""), ())
+        return {"format": str(FORMATS[self.kind])} | versions(*_DISTRIBUTIONS[self.kind], *operators)

@@ -49,10 +49,11 @@ class RemovalSpec(Spec):
         description="Which sets of weights may go: unstructured, n:m, block:RxC, or channel (physically removed).",
     )
     criterion: str = Field(default="magnitude", description="What scores a weight (`sparsify ls criteria`).")
-    allocation: Literal["auto", "global", "uniform", "erk"] = Field(
+    allocation: Literal["auto", "global", "uniform", "erk", "searched"] = Field(
         default="auto",
         description="How the sparsity is spread over layers; `auto` is global where the criterion's scores can be "
-        "compared over the whole network, else uniform.",
+        "compared over the whole network, else uniform; `searched` prunes each layer alone, measures the loss on "
+        "the calibration examples, and spreads for the least sum of drops.",
     )
     shuffled: bool = Field(
         default=False, description="Whether the mask is shuffled within each layer, as a check that its choice matters."
@@ -131,6 +132,7 @@ class PruneRecipe(Spec):
         pattern = self.removal.pattern
         implied = pattern.sparsity
         self._schedule_fits()
+        self._removal_fits()
         if len(asked) > 1 or (not asked and implied is None):
             got = " and ".join(asked) or "none of them"
             raise Misfit(
@@ -171,6 +173,26 @@ class PruneRecipe(Spec):
         if self.removal.pattern.kind == "channel":
             mend = "write name: one-shot, or another pattern"
             raise Misfit(("removal", "schedule"), expected="one-shot for channels", got=schedule, mend=mend)
+
+    def _removal_fits(self) -> None:
+        removal = self.removal
+        channels = removal.pattern.kind == "channel"
+        if removal.round_to > 1 and not channels:
+            mend = "leave round_to out, or write pattern: channel"
+            expected = "the pattern channel, whose counts it rounds"
+            raise Misfit(("removal", "round_to"), expected=expected, got=str(removal.pattern), mend=mend)
+        if removal.allocation != "searched":
+            return
+        path = ("removal", "allocation")
+        if channels or removal.pattern.sparsity is not None:
+            expected, mend = "unstructured or block, whose sparsity is free", "leave the allocation out"
+            raise Misfit(path, expected=f"the pattern {expected}", got=str(removal.pattern), mend=mend)
+        if removal.schedule.name != "one-shot":
+            mend = "write name: one-shot, or another allocation"
+            raise Misfit(path, expected="one-shot beside searched", got=removal.schedule.name, mend=mend)
+        if not removal.calibration:
+            mend = "write calibration: 512, or another allocation"
+            raise Misfit(path, expected="calibration examples to measure on", got="none", mend=mend)
 
     @property
     def recovers(self) -> bool:

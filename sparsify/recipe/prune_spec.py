@@ -144,7 +144,11 @@ class RiglSpec(Spec):
     fraction: Probability = Field(
         default=0.3, description="Share of each layer's weights dropped and grown at first; it falls to 0 by cosine."
     )
-    every: Step = Field(default=Step(100, "it"), description="How often weights are dropped and grown.")
+    every: Step | None = Field(
+        default=None,
+        description="How often weights are dropped and grown; none for every 100 steps, or a tenth of the steps in "
+        "which the mask moves where that is less.",
+    )
     until: Probability = Field(default=0.75, description="Share of the steps after which the mask stays.")
 
 

@@ -41,7 +41,7 @@ def sizes_table(metrics: Mapping[str, Any]) -> Html | None:
         return None
     kinds = (
         ("dense fp32", "dense_fp32", "the original network"),
-        ("masked", "masked", "zeros written out: what a plain file of the ticket weighs"),
+        ("masked", "masked", "zeros written out: what a plain file of it weighs"),
         ("packed", "packed", "a bit per weight and the survivors, compressed: for storage and transfer"),
         ("shrunk", "shrunk", "dead channels physically removed: a smaller dense network"),
     )
@@ -59,23 +59,23 @@ def sizes_table(metrics: Mapping[str, Any]) -> Html | None:
     return join(element("h3", "Size on disk"), table(["", "bytes", "of dense", "what it is"], rows, numeric=(1, 2)))
 
 
-def latency_table(metrics: Mapping[str, Any]) -> Html | None:
-    """Dense beside sparse on every target; None where there is none."""
+def latency_table(metrics: Mapping[str, Any], network: str = "ticket") -> Html | None:
+    """Dense beside sparse on every target; None where there is none. `network` is what the sparse one is called."""
     targets = read.targets(metrics)
     if not targets:
         return None
-    head = ["target", "dense fp32 p50", "ticket p50", "speedup", "verdict", "A/A", "best dense", "how"]
-    rows = [_latency_row(metrics, target) for target in targets]
+    head = ["target", "dense fp32 p50", f"{network} p50", "speedup", "verdict", "A/A", "best dense", "how"]
+    rows = [_latency_row(metrics, target, network) for target in targets]
     note = (
-        "Speedup is the median ratio of interleaved pairs, dense over ticket: above 1 the ticket is faster. A/A is "
-        "dense against itself, measured first: what this machine can resolve."
+        f"Speedup is the median ratio of interleaved pairs, dense over {network}: above 1 the {network} is faster. "
+        "A/A is dense against itself, measured first: what this machine can resolve."
     )
     return join(
         element("h3", "Latency"), table(head, rows, numeric=(1, 2, 3, 5, 6)), element("p", note, class_="quiet")
     )
 
 
-def _latency_row(metrics: Mapping[str, Any], target: str) -> Html:
+def _latency_row(metrics: Mapping[str, Any], target: str, network: str) -> Html:
     key = f"latency.{target}"
     name = element("th", target, scope="row")
     if f"{key}.speedup" not in metrics:
@@ -97,7 +97,7 @@ def _latency_row(metrics: Mapping[str, Any], target: str) -> Html:
         element("td", figure(metrics, f"{key}.aa", ratio), class_="number"),
         element(
             "td",
-            join(f"{best} {time('best_dense')}", _small(metrics, f"{key}.best_dense_speedup"))
+            join(f"{best} {time('best_dense')}", _small(metrics, f"{key}.best_dense_speedup", network))
             if best
             else "not measured",
             class_="number",
@@ -106,9 +106,9 @@ def _latency_row(metrics: Mapping[str, Any], target: str) -> Html:
     )
 
 
-def _small(metrics: Mapping[str, Any], key: str) -> Html | None:
+def _small(metrics: Mapping[str, Any], key: str, network: str) -> Html | None:
     found = read.span(metrics, key)
-    return None if found is None else element("small", f"ticket {ratio(found.estimate)}")
+    return None if found is None else element("small", f"{network} {ratio(found.estimate)}")
 
 
 def how_measured(metrics: Mapping[str, Any], target: str) -> Html | None:

@@ -95,7 +95,7 @@ def _gains_section(metrics: Mapping[str, Any]) -> Html:
         "section",
         element("h2", "What it gains"),
         sizes_table(metrics),
-        latency_table(metrics),
+        latency_table(metrics, "pruned"),
         *[how_measured(metrics, target) for target in read.targets(metrics)],
     )
 

@@ -27,7 +27,7 @@ def render_prune_terminal(metrics: Mapping[str, Any]) -> RenderableType:
     validation, test = drop_told(metrics, "export.drop"), drop_told(metrics, "export.test_drop")
     parts.append(Text(f"drop: {validation} on validation, {test} on test"))
     parts.append(Text(sizes_line(metrics)))
-    parts += [latency_line(metrics, name) for name in read.targets(metrics)]
+    parts += [latency_line(metrics, name, "pruned") for name in read.targets(metrics)]
     skipped = [name.removeprefix("skipped.") for name in metrics if name.startswith("skipped.")]
     if skipped:
         more = f" and {len(skipped) - 6} more" if len(skipped) > 6 else ""

@@ -105,14 +105,14 @@ def sizes_line(metrics: Mapping[str, Any]) -> str:
     return f"size: dense fp32 {size(dense)}, " + ", ".join(told)
 
 
-def latency_line(metrics: Mapping[str, Any], target: str) -> Text:
-    """Dense beside sparse on one target."""
+def latency_line(metrics: Mapping[str, Any], target: str, network: str = "ticket") -> Text:
+    """Dense beside sparse, which is called `network`, on one target."""
     key = f"latency.{target}"
     if f"{key}.speedup" not in metrics:
         return Text(f"latency on {target}: {metrics.get(f'{key}.status', 'not measured')}")
     times = [
         f"{name} {milliseconds(metrics[f'{key}.{which}_p50_ms'])}"
-        for name, which in (("dense", "dense"), ("ticket", "sparse"), ("best dense", "best_dense"))
+        for name, which in (("dense", "dense"), (network, "sparse"), ("best dense", "best_dense"))
         if f"{key}.{which}_p50_ms" in metrics
     ]
     interval, aa = between(metrics, f"{key}.speedup", ratio), between(metrics, f"{key}.aa", ratio)

@@ -22,10 +22,12 @@ from sparsify.train.evaluate import evaluate
 from sparsify.train.held_mask import HeldMask, MovingMask
 from sparsify.train.history import History
 from sparsify.train.keeper import Keeper, NoKeeper
+from sparsify.train.layout import fastest_layout
 from sparsify.train.mask_moves import Span, check_moves
 from sparsify.train.mask_schedule import Masking
 from sparsify.train.objective import Objective, plain
 from sparsify.train.optimizer import build_optimizer
+from sparsify.train.precision import autocast_dtype
 from sparsify.train.schedule import lr_factor
 from sparsify.train.state import State, copy_state
 from sparsify.train.task import CLASSIFICATION, Task
@@ -119,7 +121,8 @@ def fit(
         state.mask = None if moving is None else moving.mask
         state.save(keeper, model, optimizer)
 
-    with _objective(model, task, spec, distillation) as objective:
+    layout = fastest_layout(model, optimizer, autocast_dtype(spec.precision, device, model))
+    with layout, _objective(model, task, spec, distillation) as objective:
         train_step = build_train_step(model, optimizer, batches, spec, objective, rate, held.after_backward, seed)
         model.train()
         while state.step < total and not state.stopped:

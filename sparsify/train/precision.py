@@ -16,9 +16,9 @@ def autocast_dtype(
     """The autocast dtype for training `model` on `device`, or None for plain fp32.
 
     `auto` takes bf16 where it was measured to gain: on CUDA devices of compute capability 8 and above, and on CPUs with
-    AMX for networks with convolutions. There it halves a step of Conv-2 and of ResNet-20, while LeNet-300-100's takes
-    1.4 times as long, because casting its weights costs more than multiplying by them
-    (`benchmarks/bench_precision.py`).
+    AMX for networks with convolutions, none of them grouped. There it halves a step of Conv-2 and of ResNet-20, while
+    LeNet-300-100's takes 1.4 times as long, because casting its weights costs more than multiplying by them
+    (`benchmarks/bench_precision.py`), and MobileNetV2's as long for its depthwise convolutions.
     """
     if precision == "fp32":
         return None
@@ -26,8 +26,8 @@ def autocast_dtype(
         return torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
-    gains = _has_amx() and any(isinstance(module, _CONVOLUTIONS) for module in model.modules())
-    return torch.bfloat16 if gains else None
+    groups = [module.groups for module in model.modules() if isinstance(module, _CONVOLUTIONS)]
+    return torch.bfloat16 if groups and max(groups) == 1 and _has_amx() else None
 
 
 def _has_amx() -> bool:

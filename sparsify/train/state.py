@@ -77,5 +77,6 @@ class State:
 
 
 def copy_state(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of the state dict that further training leaves alone."""
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    """A copy of the state dict, laid out as usual, that further training leaves alone."""
+    usual = torch.contiguous_format
+    return {name: tensor.detach().clone(memory_format=usual) for name, tensor in model.state_dict().items()}

@@ -81,6 +81,37 @@ def test_grouped_queries_go_with_their_key_value_head(model: str):
     assert attention.num_key_value_groups == 2 and attention.head_dim == 8
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+@pytest.mark.parametrize("width", [4, 16])
+def test_a_norm_over_all_queries_loses_a_heads_part_and_one_over_a_head_does_not(norm: type[nn.Module], width: int):
+    class Normed(SelfAttention):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q_norm, self.k_norm = norm(width), norm(width)
+
+        def forward(self, x: Tensor) -> Tensor:
+            def heads(y: Tensor, over: nn.Module | None) -> Tensor:
+                if over is not None and width == 16:
+                    y = over(y)
+                y = y.view(*x.shape[:2], self.num_heads, 4).transpose(1, 2)
+                return over(y) if over is not None and width == 4 else y
+
+            q, k, v = (
+                heads(self.q_proj(x), self.q_norm),
+                heads(self.k_proj(x), self.k_norm),
+                heads(self.v_proj(x), None),
+            )
+            return self.proj(((q @ k.mT / 2).softmax(-1) @ v).transpose(1, 2).reshape(*x.shape[:2], -1))
+
+    module = lively(Transformer(Normed()))
+    removed = remove_channels(module, TOKENS, sparsity=0.001, overrides={"*": 0, "attn.q_proj": 0.5})
+    left = removed.module.attn
+    assert left.num_heads == 2 and removed.report.difference <= 1e-9
+    kept = [i for i in range(16) if i not in slices(removed.history)["attn.q_proj.weight", 0]]
+    expected = module.attn.q_norm.weight[kept] if width == 16 else module.attn.q_norm.weight
+    assert torch.equal(left.q_norm.weight, expected)
+
+
 def test_of_one_key_value_head_the_queries_go():
     module = hugging_face("LlamaForCausalLM", "LlamaConfig", num_key_value_heads=1)
     removed = only_heads(module, IDS, "model.model.layers.0.self_attn.q_proj")

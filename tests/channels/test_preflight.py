@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cases_channels import IMAGES, Plain, Residual, lively
+from cases_channels import IMAGES, TOKENS, Plain, Residual, lively
 from sparsify.channels.preflight import preflight
 from sparsify.errors import UsageError
 from sparsify.models.build import build, prunable
@@ -70,3 +70,23 @@ def test_a_layer_whose_weight_is_used_without_it_is_named():
     module = Borrowed()
     module.lent = nn.Linear(1, 5)
     assert "used by other code" in preflight(lively(module), IMAGES).skipped["lent"]
+
+
+def test_widths_that_code_takes_to_be_equal_are_told_though_half_of_each_would_agree():
+    class Alike(nn.Module):
+        """The output of one layer is shaped by the width of another, which nothing else ties to it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(16, 12), nn.Linear(16, 12)
+            self.output, self.other = nn.Linear(12, 3), nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = torch.relu(self.first(x)), torch.relu(self.second(x))
+            if a.shape[-1] != b.shape[-1]:
+                raise ValueError("widths differ")
+            return self.output(a) + self.other(b)
+
+    found = preflight(lively(Alike()), TOKENS)
+    for name in ("first", "second"):
+        assert "does not run with fewer channels: widths differ" in found.skipped[name]

@@ -101,3 +101,55 @@ def test_lost_zeros_are_corrupt(module: Folded, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(CorruptError, match=r"expected at least \d+ zero weights as in the module, got 1"):
         onnx_from_module(module, torch.zeros(2, 2, 5, 5), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Caching(nn.Module):
+    """Gathers a table of biases once in evaluation mode and keeps it, as LeViT does; a change of mode forgets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.biases, self.cache = nn.Parameter(torch.tensor([0.5, -1.0])), {}
+
+    def train(self, mode: bool = True) -> Caching:
+        self.cache = {}
+        return super().train(mode)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if "all" not in self.cache:
+            self.cache["all"] = self.biases[torch.tensor([1, 0, 1])]
+        return x + self.cache["all"]
+
+
+def test_what_a_network_computes_once_is_a_constant_of_the_graph_and_its_own_still(tmp_path: Path):
+    module = Caching().eval()
+    with torch.no_grad():
+        module(torch.zeros(1, 3))
+        module.biases.mul_(2)  # what is kept is out of date
+    onnx_from_module(module, torch.zeros(2, 3), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"input": np.zeros((1, 3), np.float32)})
+    assert got.tolist() == [[-2, 1, -2]]
+    with torch.no_grad():
+        assert module(torch.zeros(1, 3)).tolist() == got.tolist()
+
+
+def test_a_network_that_the_exporter_cannot_follow_is_named_with_the_reason(tmp_path: Path):
+    class Branching(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if float(x.sum()) > 0 else x
+
+    with pytest.raises(UsageError, match=r"^Branching: expected a network that torch\.onnx can export, got \w+: \w+"):
+        onnx_from_module(Branching(3, 3), torch.zeros(2, 3), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_zero_of_a_parameter_that_is_folded_is_no_weight_lost(tmp_path: Path):
+    class Decay(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.output, self.log_decay = nn.Linear(3, 3), nn.Parameter(torch.zeros(1, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.output(x) * torch.exp(self.log_decay)
+
+    assert onnx_from_module(Decay(), torch.zeros(2, 3), tmp_path / "m.onnx").is_file()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sparsify.errors import UsageError
-from sparsify.models.build import BUILDERS, build, prunable
+from sparsify.models.build import BUILDERS, build, prunable, unprunable
 from sparsify.models.catalogue import MODELS
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
@@ -200,3 +200,29 @@ def test_exports_with_a_dynamic_batch(name):
         images = torch.randn(n, *shape, generator=torch.Generator().manual_seed(n))
         with torch.no_grad():
             torch.testing.assert_close(program(images), model(images))
+
+
+def test_large_matrices_that_are_not_pruned_are_named_with_the_reason():
+    class Text(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = nn.Embedding(20, 8)
+            self.memory, self.attention = nn.LSTM(8, 8), nn.MultiheadAttention(8, 2)
+            self.experts = nn.Parameter(torch.zeros(3, 8, 8))
+            self.small = nn.Parameter(torch.zeros(1, 2))
+            self.inner, self.output = nn.Linear(8, 8), nn.Linear(8, 20)
+            self.output.weight = self.words.weight
+
+    model = Text()
+    found = unprunable(model)
+    assert set(found) == {
+        "experts",
+        "memory.weight_ih_l0",
+        "memory.weight_hh_l0",
+        "attention.in_proj_weight",
+        "output.weight",
+    }
+    assert "tied to the embedding words" in found["output.weight"]
+    assert "MultiheadAttention" in found["attention.in_proj_weight"]
+    assert set(prunable(model)).isdisjoint(found)
+    assert unprunable(nn.Sequential(nn.Linear(3, 3), nn.Conv2d(1, 2, 3))) == {}

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 from sparsify.errors import RecipeError
-from sparsify.pipeline.names import NAME_CHECKS, load_checked
+from sparsify.pipeline.names import NAME_CHECKS, load_checked, load_checked_prune
 from sparsify_export.targets import TARGETS
 
 TEXT = "name: x\nmodel: {model}\ndata: {data}\ntrain:\n  steps: 1it\nexport: {{targets: {targets}}}\n"
@@ -75,3 +78,29 @@ def test_ill_typed_parts_are_left_to_their_own_faults(value):
 
 def test_a_shipped_recipe_is_loaded_by_name_with_overrides():
     assert load_checked("digits", ["prune.levels=8", "seed=3"]).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "arrays", "expected"),
+    [
+        ("lenet-300-100", ("x", "y"), "classification"),
+        ("lenet-300-100", ("x",), "agreement"),
+        ("transformers:a#token-classification", ("x",), "agreement"),
+        ("transformers:a#embedding", ("x",), "embedding"),
+        ("lenet-300-100", (), "classification"),  # the file is not there yet
+    ],
+)
+def test_without_labels_agreement_with_the_dense_network_stands_in(model, arrays, expected, tmp_path):
+    path = tmp_path / "a.npz"
+    if arrays:
+        np.savez(path, **{name: np.zeros((3, 2), np.float32) for name in arrays})
+    tree = {
+        "kind": "prune",
+        "name": "a",
+        "trained": {"model": model},
+        "data": f"npz:{path}",
+        "target": {"sparsity": 0.5},
+    }
+    assert load_checked_prune(json.dumps(tree), "here").task == expected
+    given = load_checked_prune(json.dumps({**tree, "task": "classification"}), "here")
+    assert given.task == "classification"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -103,6 +104,59 @@ def test_channels_to_a_size_are_searched_and_the_least_is_kept(
     assert min(sparsity for sparsity, met in tried.items() if met) == metrics["export.sparsity"] or any(tried.values())
 
 
+def test_work_is_saved_by_channels_rounded_to_a_width_in_a_folder_named_for_it(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = sparsify(*trained, "--macs", 0.7, "--round-to", 4, "--recover", "none")
+    assert done.returncode == 0, done.stderr
+    root = tmp_path / "runs/mlp-64-20-10-channel-macs-0.7"
+    metrics = metrics_of(root)
+    assert metrics["run.pattern"] == "channel" and metrics["target.achieved"] <= 0.7
+    assert load_file(root / "model/weights.safetensors")["hidden1.weight"].shape == (12, 64)
+    report = (root / "report.html").read_text().replace("sparsify-tickets", "")
+    assert "pruned p50" in report and "ticket" not in report and "warning" not in done.stderr
+
+
+def test_a_searched_allocation_removes_what_is_asked_for_and_no_more_where_it_costs(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    options = ("--sparsity", 0.8, "--recover", "none", "--calibration", 128)
+    done = sparsify(*trained, *options, "--allocation", "searched", "--run-dir", tmp_path / "searched")
+    assert done.returncode == 0, done.stderr
+    even = sparsify(*trained, *options, "--allocation", "uniform", "--run-dir", tmp_path / "uniform")
+    assert even.returncode == 0, even.stderr
+    searched, uniform = metrics_of(tmp_path / "searched"), metrics_of(tmp_path / "uniform")
+    assert searched["export.sparsity"] == pytest.approx(0.8, abs=1e-3)
+    layers = [searched[f"layer.{name}.sparsity"] for name in ("hidden1.weight", "output.weight")]
+    assert layers[0] > 0.8 > layers[1]  # of 200 output weights fewer can be spared than of 1280
+    assert searched["run.allocation"] == "searched" and uniform["layer.output.weight.sparsity"] == 0.8
+
+
+def test_time_is_not_searched_for_in_zeros_without_a_warning_first(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    options = ("--pattern", "unstructured", "--speedup", "50x", "--recover", "none")
+    done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
+    assert done.returncode == 4, done.stderr
+    first, *_ = done.stderr.splitlines()
+    assert first.startswith("warning: target speedup: unstructured leaves zeros in place")
+    assert len([name for name in metrics_of(tmp_path / "r") if name.endswith(".met") and "trial" in name]) == 1
+
+
+def test_data_without_labels_is_held_against_the_dense_network(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    images = torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0)).numpy()
+    np.savez(tmp_path / "photos.npz", x=images)
+    options = list(trained)
+    options[options.index("digits")] = f"npz:{tmp_path / 'photos.npz'}"
+    done = sparsify(*options, "--sparsity", 0.5, "--recover", "5it", "--run-dir", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    assert metrics_of(tmp_path / "r")["run.task"] == "agreement"
+    assert "held against the dense network for want of labels" in done.stderr
+
+
 def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
     trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
 ):
@@ -120,7 +174,13 @@ def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
     [
         (("--sparsity", 0.5, "--macs", 0.5), "--speedup: expected one of sparsity, macs, size, latency_ms, speedup"),
         ((), "got none of them"),
-        (("--macs", 0.5), "--macs: expected the pattern channel"),
+        (("--macs", 0.5, "--pattern", "unstructured"), "--macs: expected the pattern channel"),
+        (("--sparsity", 0.5, "--round-to", 8), "--round-to: expected the pattern channel, whose counts it rounds"),
+        (("--pattern", "2:4", "--allocation", "searched"), "--allocation: expected the pattern unstructured or block"),
+        (
+            ("--sparsity", 0.5, "--allocation", "searched", "--calibration", 0),
+            "--allocation: expected calibration examples to measure on, got none",
+        ),
         (("--pattern", "2:4", "--sparsity", 0.9), "--sparsity: expected sparsity 0.5, which 2:4 implies"),
         (("--sparsity", 0.5, "--criterion", "magnitud"), "--criterion: expected"),
         (("--sparsity", 0.5, "--pattern", "4:2"), "write 2:4 to keep 2 of every 4"),
@@ -159,7 +219,9 @@ def test_weights_that_would_run_code_are_exit_7(sparsify: Sparsify, tmp_path: Pa
 
 def test_an_onnx_file_alone_is_pruned_and_never_overwritten(half: Path, sparsify: Sparsify, tmp_path: Path):
     source, out = half / "export/onnxruntime-cpu/dense.onnx", tmp_path / "p.onnx"
-    done = sparsify("prune", "--onnx", source, "--sparsity", 0.5, "--out", out, "--json")
+    name = onnx.load(source).graph.input[0].name
+    shape = ("--shape", f"{name}=3x1x8x8")
+    done = sparsify("prune", "--onnx", source, "--sparsity", 0.5, "--out", out, "--json", *shape)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sparsity"]["achieved"] == pytest.approx(0.5, abs=1e-3)
     again = sparsify("prune", "--onnx", source, "--sparsity", 0.5, "--out", out)

@@ -75,6 +75,12 @@ def test_rigls_fraction_falls_by_cosine_to_zero_at_the_end():
         assert move.fraction == pytest.approx(0.3 / 2 * (1 + math.cos(t * math.pi / 150)))
 
 
+@pytest.mark.parametrize(("steps", "every"), [(4, 1), (40, 3), (1000, 75), (2000, 100)])
+def test_left_to_itself_rigl_rewires_ten_times_at_the_least_and_every_100_steps_at_the_most(steps: int, every: int):
+    made = [step for step, move in moves(span(steps), name="rigl", until=0.75).items() if isinstance(move, Rewire)]
+    assert made == list(range(every, int(0.75 * steps), every))
+
+
 @pytest.mark.parametrize(
     ("final", "sparse"), [("10it", (20, 40, 60, 80)), ("20it", (20, 40, 60, 80)), ("21it", (20, 40, 60))]
 )
@@ -91,7 +97,7 @@ def test_acdc_alternates_phases_and_ends_sparse(final: str, sparse: tuple[int, .
         ({"name": "gradual"}, "at least 20 steps from begin to until for 20 prunings, got 3 of 4"),
         ({"name": "gradual", "prunings": 1, "initial": 0.95}, "initial sparsity below the target's 0.9, got 0.95"),
         ({"name": "set"}, "every to be from one step to below until, step 3 of 4, got 1ep, 10 steps"),
-        ({"name": "rigl"}, "every to be from one step to below until, step 3 of 4, got 100it, 100 steps"),
+        ({"name": "rigl", "every": "3it"}, "every to be from one step to below until, step 3 of 4, got 3it, 3 steps"),
         ({"name": "acdc"}, "room for warmup and the final sparse phase, 20 steps, got 4"),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",

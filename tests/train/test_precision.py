@@ -8,6 +8,7 @@ from sparsify.train.precision import autocast_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CONVOLUTIONAL, LINEAR = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(1, 1)), nn.Sequential(nn.Linear(1, 1))
+DEPTHWISE = nn.Sequential(nn.Conv2d(2, 2, 1), nn.Conv2d(2, 2, 3, groups=2))
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
@@ -19,8 +20,13 @@ def test_what_is_named_is_taken_everywhere(device: torch.device, model: nn.Modul
 
 @pytest.mark.parametrize(
     ("amx", "model", "dtype"),
-    [(True, CONVOLUTIONAL, torch.bfloat16), (True, LINEAR, None), (False, CONVOLUTIONAL, None)],
-    ids=["amx and convolutions", "amx without", "no amx"],
+    [
+        (True, CONVOLUTIONAL, torch.bfloat16),
+        (True, LINEAR, None),
+        (True, DEPTHWISE, None),
+        (False, CONVOLUTIONAL, None),
+    ],
+    ids=["amx and convolutions", "amx without", "amx and depthwise", "no amx"],
 )
 def test_auto_takes_bf16_on_a_cpu_where_it_gains(monkeypatch, amx: bool, model: nn.Module, dtype: object):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)

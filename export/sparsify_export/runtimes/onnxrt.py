@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from sparsify.errors import CorruptError, InputOutputError, UnavailableError, UsageError
 from sparsify_export.runtimes.protocol import Feed
+from sparsify_export.sparse.available import MEND, kernels, library
+from sparsify_export.sparse.operators import are_used_by
 
 Provider = Literal["CPU", "CUDA", "TensorRT"]
 
@@ -78,6 +80,7 @@ class OnnxRuntime:
         self._threads = threads
         self._session: Any = None
         self._outputs: list[str] = []
+        self._sparse: bool | None = None
 
     @property
     def device(self) -> str:
@@ -101,6 +104,8 @@ class OnnxRuntime:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(self._weights_folder)
             )
+        if self._is_sparse():
+            _register(options, library())
         source = self._model if isinstance(self._model, bytes) else str(self._model)
         try:
             session = runtime.InferenceSession(source, options, providers=[wanted])
@@ -109,6 +114,12 @@ class OnnxRuntime:
         if session.get_providers()[0] != wanted:
             raise UnavailableError(_missing(self._provider, f"the session runs on {session.get_providers()[0]}"))
         return session
+
+    def _is_sparse(self) -> bool:
+        """Whether the graph needs the sparse operators; read once, as sessions are opened by the hundred."""
+        if self._sparse is None:
+            self._sparse = are_used_by(self._model)
+        return self._sparse
 
     def _refused(self, error: Exception) -> Exception:
         name = "the given bytes" if isinstance(self._model, bytes) else str(self._model)
@@ -133,14 +144,26 @@ class OnnxRuntime:
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
 
     def describe(self) -> dict[str, str | int]:
-        """Name, version, provider, threads, and whether idle threads spin."""
-        return {
+        """Name, version, provider, threads, whether idle threads spin, and what sparse operators use of the CPU."""
+        facts: dict[str, str | int] = {
             "name": "onnxruntime",
             "version": str(load_onnxruntime().__version__),
             "provider": PROVIDERS[self._provider],
             "threads": self._threads,
             "spinning": "off",
         }
+        if self._is_sparse():
+            _, native = kernels()
+            facts["sparse operators"] = str(native.describe_cpu())
+        return facts
+
+
+def _register(options: Any, library: Path) -> None:
+    try:
+        options.register_custom_ops_library(str(library))
+    except Exception as error:  # onnxruntime's Fail derives from Exception alone
+        reason = str(error).strip().splitlines()[-1]
+        raise UnavailableError(f"{library}: ONNX Runtime cannot load the sparse operators: {reason}; {MEND}") from error
 
 
 def _missing(provider: Provider, found: str) -> str:

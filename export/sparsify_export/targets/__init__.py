@@ -19,6 +19,8 @@ class Target:
     """ONNX Runtime's execution provider; None for native TensorRT."""
     needs: str
     """What must be there for it to run."""
+    sparse: bool = False
+    """Whether graphs are rewritten, so that operators skip the zeros of their weights."""
 
 
 _ALL = (
@@ -28,6 +30,14 @@ _ALL = (
         runtime="onnxruntime",
         provider="CPU",
         needs="pip install 'sparsify-tickets[cpu]' (or [gpu])",
+    ),
+    Target(
+        name="sparse-cpu",
+        summary="ONNX Runtime on the CPU, sparse layers replaced by operators that skip zeros.",
+        runtime="onnxruntime",
+        provider="CPU",
+        needs="pip install 'sparsify-tickets[sparse-cpu]', or, in a checkout, `make kernels`",
+        sparse=True,
     ),
     Target(
         name="onnxruntime-cuda",

@@ -38,8 +38,11 @@ def require_run(target: Target) -> None:
     """
     if target.provider is not None:
         from sparsify_export.runtimes.onnxrt import require_provider
+        from sparsify_export.sparse.available import kernels
 
         require_provider(target.provider)
+        if target.sparse:
+            kernels()
         return
     from sparsify_export.runtimes.tensorrt_module import refuse_lacks, run_lacks
 

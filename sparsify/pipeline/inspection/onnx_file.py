@@ -14,6 +14,8 @@ from onnx import helper, numpy_helper
 from sparsify.errors import CorruptError
 from sparsify.pipeline.inspection.layers import layer, totals
 from sparsify_export.runtimes.onnx_file import read_onnx
+from sparsify_export.sparse.operators import Packed, packed_weights
+from sparsify_export.sparse.plan import KEY, stored_plan
 
 
 def describe_onnx(path: Path) -> dict[str, Any]:
@@ -26,7 +28,9 @@ def describe_onnx(path: Path) -> dict[str, Any]:
     model = read_onnx(path, weights=True)
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
-    layers = [_layer(path, name, tensor) for name, tensor in _tensors(graph)]
+    packed = packed_weights(graph)
+    layers = [_packed_layer(name, one) for name, one in packed.items()]
+    layers += [_layer(path, name, tensor) for name, tensor in _tensors(graph) if name not in packed]
     layers += [_sparse_layer(tensor) for tensor in graph.sparse_initializer]
     return {
         "kind": "onnx",
@@ -34,11 +38,12 @@ def describe_onnx(path: Path) -> dict[str, Any]:
         "ir_version": model.ir_version,
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "metadata": {entry.key: entry.value for entry in model.metadata_props},
+        "metadata": {entry.key: entry.value for entry in model.metadata_props if entry.key != KEY},
         "inputs": [_value(value) for value in graph.input if value.name not in stored],
         "outputs": [_value(value) for value in graph.output],
         "nodes": dict(sorted(Counter(node.op_type for node in _nodes(graph)).items())),
         "layers": layers,
+        "plan": stored_plan(model.metadata_props),
         "totals": totals(layers),
         "weights": totals([one for one in layers if len(one["shape"]) >= 2]),
         "file_bytes": path.stat().st_size,
@@ -75,6 +80,10 @@ def _layer(path: Path, name: str, tensor: Any) -> dict[str, Any]:
             f"{path}: initializer {name}: expected {dtype} of shape {list(tensor.dims)}: {error}"
         ) from error
     return layer(name, dtype, array.shape, int(np.count_nonzero(array)))
+
+
+def _packed_layer(name: str, packed: Packed) -> dict[str, Any]:
+    return layer(name, f"sparse {packed.precision}", (packed.rows, packed.columns), packed.kept)
 
 
 def _sparse_layer(tensor: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from sparsify.errors import UsageError
 from sparsify.recipe.prune_spec import RiglSpec, SetSpec
 from sparsify.train.mask_moves import Move, Prune, Rewire, Span
 
+OFTEN = 100  # steps between rewirings: what Evci et al. 2020 use
+
 
 def evolve(spec: SetSpec, span: Span) -> dict[int, Move]:
     """The whole target first, then the same fraction rewired every `every` steps."""
@@ -23,10 +25,11 @@ def rewiring_steps(spec: SetSpec | RiglSpec, span: Span) -> range:
     Raises:
         UsageError: there is none.
     """
-    every, end = span.iterations(spec.every), int(spec.until * span.steps)
+    end = int(spec.until * span.steps)
+    every = max(1, min(OFTEN, end // 10)) if spec.every is None else span.iterations(spec.every)
     if not 0 < every < end:
         raise UsageError(
             f"mask schedule {spec.name}: expected every to be from one step to below until, step {end} of "
-            f"{span.steps}, got {spec.every}, {every} steps; lengthen the training, or lower every"
+            f"{span.steps}, got {spec.every or 'none'}, {every} steps; lengthen the training, or lower every"
         )
     return range(span.start + every, span.start + end, every)

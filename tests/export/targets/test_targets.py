@@ -14,7 +14,14 @@ from sparsify_export.targets.opening import open_runtime, require_export, requir
 
 
 def test_targets_are_named_summed_up_and_say_what_they_need():
-    assert list(TARGETS) == ["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx"]
+    assert list(TARGETS) == [
+        "onnxruntime-cpu",
+        "sparse-cpu",
+        "onnxruntime-cuda",
+        "onnxruntime-tensorrt",
+        "tensorrt",
+        "tensorrt-rtx",
+    ]
     for name, target in TARGETS.items():
         assert target.name == name
         assert target.summary.endswith(".") and "\n" not in target.summary

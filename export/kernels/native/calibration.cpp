@@ -1,0 +1,140 @@
+#include "calibration.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "cpu.h"
+#include "f32_blocks.h"
+#include "f32_instruction_sets.h"
+
+namespace sparsify {
+namespace {
+
+using f32::Loops;
+
+constexpr int REPEATS = 12;
+volatile float sink;  // so that no measured work is left out
+
+template <class F>
+double nanoseconds(F&& work) {  // the quickest of some, as others may be using the machine
+  double best = 1e30;
+  for (int i = 0; i < REPEATS; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    work();
+    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
+    best = std::min(best, took.count());
+  }
+  return best;
+}
+
+// A block of 1024 rows of 64 columns, `count` nonzeros in each, times a tile; the sums come from the second cache.
+double block_ns(const Loops& loops, int32_t count, int32_t vectors) {
+  constexpr int32_t ROWS = 1024, COLUMNS = 64;
+  SparseRows rows;
+  rows.start.push_back(0);
+  for (int32_t r = 0; r < ROWS; ++r) {
+    for (int32_t i = 0; i < count; ++i) rows.column.push_back((r * 29 + i * COLUMNS) / count % COLUMNS);
+    std::sort(rows.column.end() - count, rows.column.end());
+    rows.start.push_back(static_cast<int64_t>(rows.column.size()));
+  }
+  rows.value.assign(rows.column.size(), 0.5f);
+  const f32::Part part(rows, 0, ROWS, COLUMNS, f32::side_by_side(COLUMNS));
+  const auto width = static_cast<size_t>(vectors * loops.width);
+  std::vector<float> packed(width * COLUMNS, 0.5f), sums(width * ROWS);
+  f32::Tile tile = {};
+  tile.vectors = vectors;
+  tile.sums = sums.data();
+  return nanoseconds([&] {
+    loops.multiply(part.blocks()[0], packed.data(), static_cast<int64_t>(width), tile, false, false);
+  });
+}
+
+void measure_rows(const Loops& loops, Calibration* constants) {
+  constexpr double ROWS = 1024, FEW = 6, MANY = 24;
+  const double few = block_ns(loops, 6, 4) / ROWS, many = block_ns(loops, 24, 4) / ROWS;
+  const double narrow = block_ns(loops, 6, 1) / ROWS;
+  constants->load = (many - few) / (MANY - FEW) / (4 + f32::LOADS_OF_A_NONZERO);
+  const double four = few - FEW * (4 + f32::LOADS_OF_A_NONZERO) * constants->load;
+  const double one = narrow - FEW * (1 + f32::LOADS_OF_A_NONZERO) * constants->load;
+  constants->sum = std::max(constants->load, (four - one) / 3);
+  constants->row = std::max(constants->load, four - 4 * constants->sum);
+}
+
+double pack_ns(const Loops& loops) {
+  constexpr int32_t COLUMNS = 64, VECTORS = 4, STRIDE = 1040;
+  std::vector<float> x(COLUMNS * STRIDE, 0.5f), packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
+  const double took = nanoseconds([&] {
+    loops.pack_channels(x.data(), STRIDE, VECTORS * loops.width, COLUMNS, VECTORS, packed.data());
+  });
+  return took / (COLUMNS * VECTORS);
+}
+
+// Rows of an image of 3.2 MB lie on pages of their own and come from beyond the second cache.
+double jump_ns(const Loops& loops, double pack) {
+  constexpr int32_t COLUMNS = 256, VECTORS = 2, STRIDE = 3136;
+  std::vector<float> x(COLUMNS * STRIDE, 0.5f), packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
+  int64_t at = 0;
+  const double took = nanoseconds([&] {
+    loops.pack_channels(x.data() + at, STRIDE, VECTORS * loops.width, COLUMNS, VECTORS, packed.data());
+    at += STRIDE / REPEATS;
+  });
+  return std::max(0.0, took / COLUMNS - VECTORS * pack);
+}
+
+double gather_ns(const Loops& loops) {
+  constexpr int32_t LENGTH = 2048, COLUMNS = 4096;
+  const auto values = static_cast<size_t>(LENGTH * loops.width);
+  std::vector<float> x(COLUMNS, 0.5f), value(values, 0.5f), sums(static_cast<size_t>(loops.width));
+  std::vector<uint16_t> index(values);
+  for (size_t i = 0; i < values; ++i) index[i] = static_cast<uint16_t>(i * 2654435761u >> 7 & (COLUMNS - 1));
+  const f32::Gemv gemv = {index.data(), value.data()};
+  return nanoseconds([&] { loops.gemv(gemv, {0, LENGTH, 0}, x.data(), sums.data()); }) / LENGTH;
+}
+
+double stream_ns() {
+  constexpr size_t BYTES = size_t{6} << 20;
+  const std::vector<std::byte> from(BYTES, std::byte{1});
+  std::vector<std::byte> to(BYTES);
+  const double took = nanoseconds([&] { std::memcpy(to.data(), from.data(), BYTES); });
+  sink = static_cast<float>(to[BYTES / 2]);
+  return took / (2.0 * BYTES);
+}
+
+double multiply_ns(const Loops& loops) {
+  constexpr int64_t STEPS = 20000, CHAINS = 10;
+  const double took = nanoseconds([&] { sink = loops.peak(STEPS); });
+  return took / static_cast<double>(STEPS * CHAINS * loops.width);
+}
+
+Calibration measure(const Loops& loops) {
+  Calibration constants = {};
+  measure_rows(loops, &constants);
+  constants.pack = pack_ns(loops);
+  constants.jump = jump_ns(loops, constants.pack);
+  constants.gather = gather_ns(loops);
+  constants.stream_byte = stream_ns();
+  constants.multiply = multiply_ns(loops);
+  return constants;
+}
+
+}  // namespace
+
+const Calibration& calibration(const Loops& loops) {
+  static std::mutex mutex;
+  static std::map<const Loops*, Calibration> known;
+  const std::lock_guard lock(mutex);
+  const auto found = known.find(&loops);
+  if (found != known.end()) return found->second;
+  return known.emplace(&loops, measure(loops)).first->second;
+}
+
+double dense_multiply_ns() {
+  constexpr double PART_OF_PEAK = 0.75;  // what ONNX Runtime's dense product reached of it: 0.7 to 0.8 (measured)
+  return calibration(f32::best_loops()).multiply / PART_OF_PEAK;
+}
+
+}  // namespace sparsify

@@ -1,0 +1,26 @@
+// What this machine takes for the pieces of which every kernel is made: the constants of the cost model.
+#pragma once
+
+#include "f32_loops.h"
+
+namespace sparsify {
+
+// Nanoseconds, of one instruction set's loops, measured in a few milliseconds when first asked for.
+struct Calibration {
+  double load;         // of one vector from the first cache with its multiply-add
+  double row;          // of beginning and ending a row of a block
+  double sum;          // of fetching and storing one vector of a row's sums
+  double pack;         // of one vector copied into a tile
+  double jump;         // of beginning at another row of a large image, before the first vector
+  double gather;       // of one group of a gather with its multiply-add
+  double stream_byte;  // of one byte that is read or written in another cache than the first two
+  double multiply;     // of one multiplication and addition of a dense product, at the peak of the multiplier
+};
+
+const Calibration& calibration(const f32::Loops& loops);
+
+// A dense product's time for one multiplication on this machine's best instruction set, as BLAS libraries reach it:
+// what a sparse layer has to beat.
+double dense_multiply_ns();
+
+}  // namespace sparsify

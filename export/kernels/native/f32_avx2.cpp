@@ -1,0 +1,17 @@
+// The loops of f32_spmm.h, f32_pack.h and f32_gemv.h for AVX2 and FMA.
+#include "f32_pack.h"
+#include "f32_spmm.h"
+#include "f32_vector_avx2.h"
+
+namespace sparsify::f32 {
+
+using V = avx2::Vector;
+
+extern const Loops avx2_loops;
+const Loops avx2_loops = {
+    V::width,      V::most_vectors, pack_tokens<V>,   pack_channels<V>, pack_image<V>,
+    pack_strip<V>, multiply_any<V>, unpack_tokens<V>, gemv_slice<V>,
+    peak<V>,
+};
+
+}  // namespace sparsify::f32

@@ -1,0 +1,98 @@
+// What the planner (f32_prepared.cpp) and the loops of an instruction set (f32_spmm.h) say to each other: plain data,
+// so that nothing compiled for one instruction set leaks into another.
+#pragma once
+
+#include <cstdint>
+
+#include "f32_gemv.h"
+#include "problem.h"
+
+namespace sparsify::f32 {
+
+// `rows` rows, one after the other in the block's order, with `count` nonzeros each.
+struct Run {
+  int32_t count, rows;
+};
+
+// What a nonzero loads beside its vectors: the weight, and a quarter of four indices.
+constexpr double LOADS_OF_A_NONZERO = 1.25;
+
+// A block's rows may be read this far past its last one: what comes soon is asked of memory in advance.
+constexpr int32_t ROWS_AHEAD = 8;
+
+// The nonzeros of some columns: rows sorted by how many they have, so that the loop's length rarely changes.
+struct Block {
+  int32_t first_column, columns;
+  int32_t run_count;
+  const Run* runs;
+  const int32_t* row;     // of each row of the runs: which it is
+  const uint16_t* index;  // of each nonzero: where its column lies in the packed block
+  const float* value;
+};
+
+// A tile of positions for all rows of one part.
+struct Tile {
+  int32_t vectors;                  // of Loops::width positions
+  float* sums;                      // [rows][vectors][width], carried from block to block
+  const float* bias;                // [rows] or null
+  // Where a block is the last one and the result is channel_major: row r, vector v goes to y + r * row_stride +
+  // v * vector_stride, its first lanes[v] lanes.
+  float* y;
+  const float* residual;            // as y, or null
+  int64_t row_stride, vector_stride;
+  int32_t lanes[8];
+  Activation activation;
+};
+
+// Of one kernel tap: `length` positions from `to` on read a channel's plane from `from` on, or are zero (from < 0).
+struct Segment {
+  int32_t to, from, length;
+};
+
+// How a tile of positions is gathered from an image; the same for every channel.
+struct Gather {
+  const Segment* segments;
+  const int32_t* tap_start;  // [taps + 1]: the segments of each tap
+  int32_t taps;
+  int32_t step;              // stride_x
+  int64_t plane;             // height * width
+};
+
+// A tile of one strip: `vectors` output rows, of each the same `width` columns. Of each channel, kernel column kx and
+// phase (the kernel rows of one remainder by stride_y), `rows` rows of input are packed, a vector each.
+struct StripTile {
+  const int64_t* row;        // [rows]: where the row starts in a plane, or -1 outside the image
+  const int64_t* column;     // [kernel_width]: the first lane's column, which may lie outside
+  const int32_t* lane_from;  // [kernel_width]: lanes [lane_from, lane_to) lie in the image
+  const int32_t* lane_to;
+  int32_t kernel_width, rows;  // rows of all phases together
+  int32_t step;                // stride_x
+  int64_t plane;
+};
+
+struct Loops {
+  int width;         // floats in a vector
+  int most_vectors;  // in a tile
+
+  // Of x[.][columns], columns [0, columns) of `tokens` tokens become packed[column][vectors][width], zeros after them.
+  void (*pack_tokens)(const float* x, int64_t stride, int64_t tokens, int32_t columns, int32_t vectors, float* packed);
+  // Of x[.][stride], `positions` positions of rows [0, columns).
+  void (*pack_channels)(const float* x, int64_t stride, int64_t positions, int32_t columns, int32_t vectors,
+                        float* packed);
+  // Columns [first, first + columns) of an image whose first channel is at x.
+  void (*pack_image)(const float* x, const Gather& gather, int32_t first, int32_t columns, int32_t vectors,
+                     float* packed);
+  // `channels` channels from x on become packed[channel][kernel column][row][width].
+  void (*pack_strip)(const float* x, const StripTile& tile, int32_t channels, float* packed);
+  // Adds a block's product. Column k's vectors are at packed + k * stride. `first`: sums start from the bias;
+  // `last`: they are finished and written to tile.y.
+  void (*multiply)(const Block& block, const float* packed, int64_t stride, const Tile& tile, bool first, bool last);
+  // Writes activation(sums[rows]) to y[token][row] for `tokens` tokens, y advancing by `stride` a token.
+  void (*unpack_tokens)(float* sums, int32_t rows, int32_t vectors, int64_t tokens, Activation activation, float* y,
+                        int64_t stride);
+  // Adds a slice's product with x[columns] to sums[width].
+  void (*gemv)(const Gemv& gemv, const Slice& slice, const float* x, float* sums);
+  float (*peak)(int64_t steps);
+};
+
+}  // namespace sparsify::f32

@@ -1,0 +1,149 @@
+// How a layer is cut up: every sensible cut is priced with the constants of calibration.h and the cheapest is taken.
+#include <algorithm>
+#include <cmath>
+
+#include "calibration.h"
+#include "f32_gather.h"
+#include "f32_prepared.h"
+#include "f32_strips.h"
+
+namespace sparsify::f32 {
+namespace {
+
+constexpr int32_t BLOCK_COLUMNS[] = {16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2304};
+constexpr double BYTES_OF_A_NONZERO = 6;
+
+// Of a layer, what the price depends on. All counts are of one group.
+struct Work {
+  Layout layout;
+  double rows, columns, kept, groups;
+  double n;
+  int threads, stride_x;
+};
+
+Work work(const Weights& weights, const Shape& shape) {
+  constexpr double UNKNOWN_TOKENS = 128, UNKNOWN_POSITIONS = 196;
+  const double groups = group_count(shape);
+  const double unknown = shape.layout == Layout::token_major ? UNKNOWN_TOKENS : UNKNOWN_POSITIONS;
+  return {shape.layout, weights.rows / groups, static_cast<double>(weights.columns),
+          static_cast<double>(weights.kept) / groups, groups, shape.n > 0 ? static_cast<double>(shape.n) : unknown,
+          std::max(1, shape.threads), shape.layout == Layout::image ? shape.image.stride_x : 1};
+}
+
+double ceiling(double a, double b) { return std::ceil(a / b); }
+
+// Loads take longer as the packed block outgrows the first cache: then they come from the second, which on the
+// machines at hand gives half as much.
+double load_ns(const Calibration& constants, double block_bytes) {
+  const double room = 0.8 * cpu().l1_bytes;
+  return constants.load * (block_bytes <= room ? 1 : 2 - room / block_bytes);
+}
+
+// The rows' nonzeros and sums in `tiles` tiles of `vectors`, over `blocks` blocks.
+double multiply_cost(const Calibration& constants, const Work& work, double tiles, double vectors, double blocks,
+                     double block_bytes) {
+  const double loads = work.kept * tiles * (vectors + LOADS_OF_A_NONZERO);
+  const bool carried = blocks > 1 || work.layout == Layout::token_major;
+  const double visits = work.rows * tiles * blocks;
+  return loads * load_ns(constants, block_bytes) + visits * (constants.row + (carried ? vectors * constants.sum : 0));
+}
+
+// What every cut has to move: the weights in, once for each tile unless a part's stay near, and the result out.
+double stream_cost(const Calibration& constants, const Work& work, double tiles, double parts) {
+  const double result = work.rows * work.n * sizeof(float), weights = work.kept * BYTES_OF_A_NONZERO;
+  const double readings = weights / parts <= cpu().l2_bytes / 3.0 ? 1 : tiles;
+  return constants.stream_byte * (weights * readings + std::max(0.0, result - 0.5 * cpu().l2_bytes));
+}
+
+double positions_cost(const Loops& loops, const Work& work, const Plan& cut) {
+  const Calibration& constants = calibration(loops);
+  const double all = ceiling(work.n, loops.width), tiles = ceiling(all, cut.vectors), vectors = all / tiles;
+  const double blocks = ceiling(work.columns, cut.block_columns);
+  const double block_bytes = std::min<double>(work.columns, cut.block_columns) * vectors * loops.width * 4.0;
+  const bool tokens = work.layout == Layout::token_major;
+  // A transpose, the pieces of im2col, or its lanes one by one.
+  const double turned = work.layout == Layout::channel_major ? 1 : work.stride_x > 1 ? 8 : 2;
+  const double packed = cut.parts * work.columns * all * turned + (tokens ? work.rows * all * 2 : 0);
+  const double jumps = tokens ? 0 : tiles * (work.columns * cut.parts + work.rows);
+  return multiply_cost(constants, work, tiles, vectors, blocks, block_bytes) + packed * constants.pack +
+         jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts);
+}
+
+double strips_cost(const Loops& loops, const Work& work, const Image& image, const Plan& cut) {
+  const Calibration& constants = calibration(loops);
+  const StripLayout layout(image, cut.vectors);
+  const double taps = image.kernel_height * image.kernel_width, all_channels = work.columns / taps;
+  const double channels = std::min(cut.block_columns / taps, all_channels);
+  const double bands = ceiling(image.out_height, cut.vectors), tiles = ceiling(image.out_width, loops.width) * bands;
+  const double block_bytes = channels * layout.channel_vectors * loops.width * 4.0;
+  const double slower = work.stride_x > 1 ? 3 : 1;  // lanes are gathered
+  const double packed = cut.parts * all_channels * layout.channel_vectors * tiles * slower;
+  const double jumps = tiles * (all_channels * cut.parts + work.rows);
+  return multiply_cost(constants, work, tiles, image.out_height / bands, ceiling(all_channels, channels),
+                       block_bytes) +
+         packed * constants.pack + jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts);
+}
+
+// Parts that keep their weights in the second cache from tile to tile.
+double near_parts(const Work& work) {
+  const double parts = ceiling(work.kept * BYTES_OF_A_NONZERO, cpu().l2_bytes / 3.0);
+  return std::clamp(parts, 1.0, std::max(1.0, work.rows / 64));
+}
+
+// Tiles first, then parts give threads something to do.
+double busy_parts(const Work& work, double tiles) {
+  return std::clamp(ceiling(work.threads, tiles * work.groups), 1.0, std::max(1.0, work.rows / 64));
+}
+
+// The cheapest cut so far.
+class Cheapest {
+ public:
+  Cheapest(const Loops& loops, const Work& work, const Shape& shape)
+      : loops_(loops), work_(work), image_(shape.image),
+        strips_(shape.layout == Layout::image && image_.out_height > 0 && image_.out_width > 0) {}
+
+  void consider(int32_t vectors, int32_t block_columns) {
+    consider_parts({vectors, block_columns, 1, false, 0}, ceiling(ceiling(work_.n, loops_.width), vectors));
+    if (!strips_ || vectors > image_.out_height) return;
+    const int32_t taps = image_.kernel_height * image_.kernel_width, channels = std::max(1, block_columns / taps);
+    if (int64_t{channels} * StripLayout(image_, vectors).channel_vectors > UINT16_MAX) return;
+    consider_parts({vectors, channels * taps, 1, true, 0},
+                   ceiling(image_.out_width, loops_.width) * ceiling(image_.out_height, vectors));
+  }
+
+  const Plan& plan() const { return best_; }
+
+ private:
+  void consider_parts(Plan cut, double tiles) {
+    for (const double near : {1.0, near_parts(work_)}) {
+      cut.parts = static_cast<int32_t>(std::max(near, busy_parts(work_, tiles)));
+      cut.nanoseconds = cut.strips ? strips_cost(loops_, work_, image_, cut) : positions_cost(loops_, work_, cut);
+      if (cut.nanoseconds < best_.nanoseconds) best_ = cut;
+    }
+  }
+
+  const Loops& loops_;
+  const Work& work_;
+  const Image& image_;
+  bool strips_;
+  Plan best_ = {1, 1, 1, false, INFINITY};
+};
+
+}  // namespace
+
+Plan plan(const Loops& loops, const Weights& weights, const Shape& shape) {
+  const Work layer = work(weights, shape);
+  const auto columns = static_cast<int32_t>(layer.columns);
+  Cheapest cheapest(loops, layer, shape);
+  for (int32_t vectors = 1; vectors <= loops.most_vectors; ++vectors) {
+    for (const int32_t size : BLOCK_COLUMNS) {
+      cheapest.consider(vectors, std::min(size, columns));
+      if (size >= columns) break;
+    }
+  }
+  Plan best = cheapest.plan();
+  best.nanoseconds *= layer.groups / layer.threads;
+  return best;
+}
+
+}  // namespace sparsify::f32

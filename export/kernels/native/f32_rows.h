@@ -1,0 +1,26 @@
+// The nonzeros of a matrix row by row, whatever pattern and float precision the file holds them in.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "weights.h"
+
+namespace sparsify {
+
+// Row r holds [start[r], start[r + 1]) of `column` and `value`, columns rising. Stored zeros are left out.
+struct SparseRows {
+  std::vector<int64_t> start;
+  std::vector<int32_t> column;
+  std::vector<float> value;
+
+  int64_t count(int32_t row) const { return start[row + 1] - start[row]; }
+};
+
+// Of f32, f16 and bf16.
+SparseRows sparse_rows(const Weights& weights);
+
+// Part of the weights that is kept, from the header alone.
+double density(const Weights& weights);
+
+}  // namespace sparsify

@@ -1,0 +1,86 @@
+// Sixteen floats in a 512-bit register. Included by files compiled for AVX-512 only.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace sparsify::avx512 {
+
+struct Vector {
+  static constexpr int width = 16;
+  static constexpr int most_vectors = 8;  // accumulators of one row
+  using Register = __m512;
+  using Mask = __mmask16;
+
+  static Mask first(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1u << count) - 1; }
+
+  static Register zero() { return _mm512_setzero_ps(); }
+  static Register set(float value) { return _mm512_set1_ps(value); }
+  static Register load(const float* p) { return _mm512_loadu_ps(p); }
+  static Register load(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
+  static void store(float* p, Register v) { _mm512_storeu_ps(p, v); }
+  static void store(float* p, Mask mask, Register v) { _mm512_mask_storeu_ps(p, mask, v); }
+  // Lanes [from, to) of p[0], p[1], ...; the others are zero and not read.
+  static Register load_between(const float* p, int from, int to) {
+    return _mm512_maskz_loadu_ps(static_cast<Mask>(first(to) & ~first(from)), p);
+  }
+  // The same of p[0], p[step], ...
+  static Register load_steps(const float* p, int step, int from, int to) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const auto mask = static_cast<Mask>(first(to) & ~first(from));
+    return _mm512_mask_i32gather_ps(zero(), mask, _mm512_mullo_epi32(lane, _mm512_set1_epi32(step)), p, 4);
+  }
+  // table[index[0]], table[index[1]], ...
+  static Register gather(const float* table, const uint16_t* index) {
+    const __m256i narrow = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
+    return _mm512_i32gather_ps(_mm512_cvtepu16_epi32(narrow), table, 4);
+  }
+
+  static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
+  static Register subtract(Register a, Register b) { return _mm512_sub_ps(a, b); }
+  static Register multiply(Register a, Register b) { return _mm512_mul_ps(a, b); }
+  static Register divide(Register a, Register b) { return _mm512_div_ps(a, b); }
+  static Register fma(Register a, Register b, Register c) { return _mm512_fmadd_ps(a, b, c); }
+  static Register larger(Register a, Register b) { return _mm512_max_ps(a, b); }
+  static Register smaller(Register a, Register b) { return _mm512_min_ps(a, b); }
+  static Register nearest(Register a) {
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  // 2^n of a whole n in [-126, 127].
+  static Register power_of_two(Register n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+  static float sum(Register v) { return _mm512_reduce_add_ps(v); }
+
+  // v[i][j] becomes v[j][i].
+  static void transpose(Register (&v)[16]) {
+    Register t[16];
+    for (int i = 0; i < 8; ++i) {
+      t[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+      t[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+    }
+    const auto low = [](Register a, Register b) {
+      return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    };
+    const auto high = [](Register a, Register b) {
+      return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    };
+    for (int i = 0; i < 16; i += 4) {
+      v[i] = low(t[i], t[i + 2]);
+      v[i + 1] = high(t[i], t[i + 2]);
+      v[i + 2] = low(t[i + 1], t[i + 3]);
+      v[i + 3] = high(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; ++i) {
+      t[i] = _mm512_shuffle_f32x4(v[i], v[i + 4], 0x88);
+      t[i + 4] = _mm512_shuffle_f32x4(v[i], v[i + 4], 0xdd);
+      t[i + 8] = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0x88);
+      t[i + 12] = _mm512_shuffle_f32x4(v[i + 8], v[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 8; ++i) {
+      v[i] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0x88);
+      v[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
+    }
+  }
+};
+
+}  // namespace sparsify::avx512

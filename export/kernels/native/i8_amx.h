@@ -1,0 +1,46 @@
+// Products of int8 weights with bytes of activations on AMX tiles. Only raw pointers cross into the AMX files.
+#pragma once
+
+#include <cstdint>
+
+#include "i8_panels.h"
+#include "problem.h"
+
+namespace sparsify::amx {
+
+inline constexpr int64_t pair_sums_bytes = 4096;
+inline constexpr int64_t chunk_steps = 6;  // measured: 4 to 8 are alike, 12 loses 15%
+// The scratch a task needs for blocks of so many pairs of 16 tokens or positions.
+inline constexpr int64_t room_bytes(int64_t pairs) { return pairs * pair_sums_bytes + 2 * chunk_steps * step_bytes; }
+
+// token_major. Tiles: [pair of 16 tokens][step][16-token half][token][64 columns].
+struct Tokens {
+  PanelView weights;        // Operand::second
+  const uint8_t* tiles;
+  const int64_t* offsets;   // [steps] 2048 * step
+  const float* token_steps; // [n] what a token's byte stands for
+  int64_t n;
+  float* y;                 // [n][rows]
+  Epilogue epilogue;        // all but LayerNorm
+};
+
+// channel_major and image. Planes: [quad of channels][position], lines of dwords; a step is 16 quads, `stride` apart.
+struct Positions {
+  PanelView weights;         // Operand::first
+  const uint8_t* planes;
+  const int64_t* offsets;    // [steps] of a step's first quad
+  int64_t stride;            // from a quad to the next, bytes
+  const float* position_steps;  // [positions, rounded up to 32] what a position's byte stands for
+  int64_t positions;         // of this block, those that no output has included
+  const uint16_t* lanes;     // [ceil(positions / 16), rounded up to even] which of 16 positions are outputs
+  const int64_t* outputs;    // [the same] the index within y's row of the first of them
+  int64_t n;                 // y's row
+  float* y;                  // [rows][n]
+  Epilogue epilogue;
+};
+
+// The rows of panels [first, first + count). Room as room_bytes says, 64-byte aligned.
+void multiply_tokens(const Tokens& product, int64_t first, int64_t count, uint8_t* room);
+void multiply_positions(const Positions& product, int64_t first, int64_t count, uint8_t* room);
+
+}  // namespace sparsify::amx

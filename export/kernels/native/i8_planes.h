@@ -1,0 +1,51 @@
+// Bytes of channel_major and image activations: planes of quads, shared by every kernel whose lanes are positions.
+//
+// A quad is four channels' bytes at one position. A plane has one quad of channels at all positions of a grid; the grid
+// is the image with its padding, so that a tap of the kernel is a constant distance, and an output row is followed by
+// the few positions that no output has. A stride has its own planes for each remainder (phase), where steps are 1
+// again. So a convolution reads its operand in place, without im2col. Weights follow in the order (tap, quad of
+// channels).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "pool.h"
+#include "problem.h"
+
+namespace sparsify {
+
+// Where everything lies, for one group of one image. Offsets and strides are in bytes.
+struct PlaneMap {
+  int64_t channel_quads;         // ceil(channels of the group / 4)
+  int64_t plane;                 // from a plane to the next: an odd multiple of 64, to spread over the cache
+  int64_t planes;                // phases * channel_quads
+  int64_t positions;             // of the grid up to the last output
+  std::vector<int64_t> offsets;  // [taps * channel_quads] of position 0 as each tap sees it
+  std::vector<uint16_t> lanes;   // [vectors of 16 positions, even] which are outputs
+  std::vector<int64_t> outputs;  // [the same] index of the first of them
+  int64_t height, width;         // of the grid
+  std::vector<int32_t> phases;   // [stride_y * stride_x] its number among the planes, -1 where no tap reads it
+
+  int64_t bytes() const { return planes * plane + slack; }
+  int64_t quads() const { return static_cast<int64_t>(offsets.size()); }
+  static constexpr int64_t slack = 256;  // a pair of vectors past the last position may be read
+};
+
+PlaneMap channel_major_map(int64_t channels, int64_t n);
+PlaneMap image_map(const Image& image);
+
+// A layer's columns in the order of the planes: [taps][channel_quads][4], -1 where a quad has no such channel.
+std::vector<int32_t> plane_order(int64_t channels, int64_t taps);
+
+// Quantises to `planes`, and writes what each position's byte stands for to steps[n or positions, up to a whole pair].
+// channel_major has one absmax a position, an image one for all.
+void fill_channel_major(const PlaneMap& map, const float* x, int64_t channels, int64_t n, uint8_t* planes, float* steps,
+                        Pool& pool);
+// token_major has one absmax a token; planes as channel_major_map has them, with tokens for positions.
+void fill_token_major(const PlaneMap& map, const float* x, int64_t columns, int64_t n, uint8_t* planes, float* steps,
+                      Pool& pool);
+// `absmax` is the image's; x is the group's first channel.
+void fill_image(const PlaneMap& map, const Image& image, const float* x, float absmax, uint8_t* planes, Pool& pool);
+
+}  // namespace sparsify

@@ -1,0 +1,272 @@
+// Random layers through the C ABI against loops in double precision, every kernel that can serve each. Built with the
+// sanitizers by `make kernels-sanitize`: every array is exactly as large as it must be, so a byte too far is seen.
+//
+//     random_layers COUNT SEED
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "../c_api.h"
+#include "packed.h"
+
+using namespace sparsify_tests;
+
+namespace {
+
+// A blob where ONNX Runtime might have put it: anywhere.
+struct Misplaced {
+  std::unique_ptr<uint8_t[]> memory;
+  const uint8_t* blob;
+  size_t size;
+
+  Misplaced(Random& random, const std::vector<uint8_t>& bytes) : size(bytes.size()) {
+    const auto shift = static_cast<size_t>(between(random, 0, 63));
+    memory = std::make_unique<uint8_t[]>(shift + size);
+    std::memcpy(memory.get() + shift, bytes.data(), size);
+    blob = memory.get() + shift;
+  }
+};
+
+std::vector<float> normals(Random& random, int64_t count) {
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// One output before the epilogue, and how far a kernel may be from it.
+struct Sum {
+  double value = 0, magnitude = 0, weights = 0;
+
+  void add(double weight, double x) {
+    value += weight * x;
+    magnitude += std::abs(weight * x);
+    weights += std::abs(weight);
+  }
+  // fp32: rounding of every product and sum. int8 besides rounds the activation, symmetrically, to 127 steps.
+  double bound(Precision precision, double largest_x) const {
+    return 4e-6 * magnitude + 1e-5 + (precision == I8 ? 0.51 * largest_x / 127 * weights : 0);
+  }
+};
+
+double activated(const std::string& name, double v) {
+  if (name == "relu") return v > 0 ? v : 0;
+  if (name == "gelu") return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
+  if (name == "gelu_tanh") return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+  if (name == "silu") return v / (1 + std::exp(-v));
+  return v;
+}
+
+[[noreturn]] void fail(const std::string& what) {
+  std::fprintf(stderr, "%s\n", what.c_str());
+  std::exit(1);
+}
+
+void expect_near(const std::string& what, size_t index, double got, double expected, double bound) {
+  if (std::abs(got - expected) <= bound) return;  // a NaN fails
+  fail(what + ": output " + std::to_string(index) + " is " + std::to_string(got) + ", expected " +
+       std::to_string(expected) + " within " + std::to_string(bound));
+}
+
+const char* random_activation(Random& random) {
+  constexpr const char* NAMES[] = {"none", "relu", "gelu", "gelu_tanh", "silu"};
+  return NAMES[between(random, 0, 4)];
+}
+
+Packed random_weights(Random& random, int64_t rows, int64_t columns) {
+  constexpr double DENSITIES[] = {0, 0.02, 0.1, 0.3, 1};
+  const auto precision = between(random, 0, 1) == 0 ? F32 : I8;
+  return random_packed(random, rows, columns, precision, static_cast<Pattern>(between(random, 0, 4)),
+                       DENSITIES[between(random, 0, 4)]);
+}
+
+std::string description(const Packed& w, const char* kernel) {
+  return std::string(kernel) + " [" + std::to_string(w.rows) + ", " + std::to_string(w.columns) + "] precision " +
+         std::to_string(w.precision) + " pattern " + std::to_string(w.pattern);
+}
+
+// Runs twice at the same time: a prepared layer must not change. Both results are returned.
+template <typename Run>
+std::pair<std::vector<float>, std::vector<float>> run_twice(size_t size, const Run& run) {
+  std::pair<std::vector<float>, std::vector<float>> results{std::vector<float>(size), std::vector<float>(size)};
+  int second = 0;
+  std::thread other([&] { second = run(results.second.data()); });
+  const int first = run(results.first.data());
+  other.join();
+  if (first != SK_OK || second != SK_OK) fail(sk_last_error());
+  return results;
+}
+
+std::vector<bool> served(const std::vector<double>& costs) {
+  std::vector<bool> can;
+  for (const double cost : costs) can.push_back(std::isfinite(cost));
+  return can;
+}
+
+void check_linear(Random& random) {
+  const Packed w = random_weights(random, between(random, 1, 70), between(random, 1, 300));
+  const int64_t n = between(random, 0, 3) == 0 ? 1 : between(random, 1, 40);
+  const Misplaced blob(random, w.bytes);
+  const auto x = normals(random, n * w.columns), bias = normals(random, w.rows), residual = normals(random, n * w.rows);
+  const bool has_bias = between(random, 0, 1), has_residual = between(random, 0, 1);
+  const char* activation = random_activation(random);
+  const int threads = static_cast<int>(between(random, 1, 2));
+  std::vector<double> costs(sk_kernel_count());
+  if (sk_linear_costs(blob.blob, blob.size, n, threads, costs.data()) != SK_OK) fail(sk_last_error());
+  const auto can = served(costs);
+  for (size_t k = 0; k < can.size(); ++k) {
+    if (!can[k]) continue;
+    const char* kernel = sk_kernel_name(k);
+    sk_linear* layer = sk_linear_create(blob.blob, blob.size, has_bias ? bias.data() : nullptr, nullptr, nullptr, 0,
+                                        activation, kernel, n, threads);
+    if (layer == nullptr) fail(sk_last_error());
+    const auto [first, second] = run_twice(static_cast<size_t>(n * w.rows), [&](float* y) {
+      return sk_linear_run(layer, x.data(), n, has_residual ? residual.data() : nullptr, y);
+    });
+    sk_linear_free(layer);
+    const std::string what = "linear " + description(w, kernel) + " n " + std::to_string(n) + " " + activation;
+    for (int64_t i = 0; i < n; ++i) {
+      double largest = 0;
+      for (int64_t c = 0; c < w.columns; ++c) largest = std::max(largest, std::abs(double{x[i * w.columns + c]}));
+      for (int64_t r = 0; r < w.rows; ++r) {
+        Sum sum;
+        for (int64_t c = 0; c < w.columns; ++c) sum.add(w.weights[r * w.columns + c], x[i * w.columns + c]);
+        const auto at = static_cast<size_t>(i * w.rows + r);
+        const double before = sum.value + (has_bias ? bias[r] : 0) + (has_residual ? residual[at] : 0);
+        // No activation is steeper than 1.2.
+        expect_near(what, at, first[at], activated(activation, before), 1.2 * sum.bound(w.precision, largest));
+        expect_near(what + ", second thread", at, second[at], first[at], 0);
+      }
+    }
+  }
+}
+
+struct Convolution {
+  int64_t axes, groups, batch, channels, height, width, rows;
+  int64_t kernel[2], strides[2], pads[4], dilations[2];
+
+  sk_geometry geometry() const { return {axes, kernel, strides, pads, dilations, groups}; }
+};
+
+// With one axis, index 0 of every list is x; `pads` has its beginning and its end.
+Convolution random_convolution(Random& random) {
+  Convolution c{};
+  c.axes = between(random, 0, 3) == 0 ? 1 : 2;
+  c.groups = between(random, 0, 2) == 0 ? between(random, 2, 4) : 1;
+  c.batch = between(random, 1, 2);
+  c.channels = c.groups * between(random, 1, 12);
+  c.rows = c.groups * between(random, 1, 24);
+  const bool pointwise = between(random, 0, 3) == 0;
+  for (int64_t a = 0; a < c.axes; ++a) {
+    c.kernel[a] = pointwise ? 1 : between(random, 1, 4);
+    c.strides[a] = pointwise ? 1 : between(random, 1, 3);
+    c.dilations[a] = pointwise ? 1 : between(random, 1, 2);
+    c.pads[a] = pointwise ? 0 : between(random, 0, 3);
+    c.pads[a + c.axes] = pointwise ? 0 : between(random, 0, 3);
+  }
+  c.height = c.axes == 1 ? 1 : between(random, 7, 20);
+  c.width = between(random, 7, 40);
+  return c;
+}
+
+Sum sum_at(const Convolution& c, const Packed& w, const std::vector<float>& x, int64_t image, int64_t row,
+           int64_t out_y, int64_t out_x) {
+  const bool flat = c.axes == 1;
+  const int64_t last = c.axes - 1, group_channels = c.channels / c.groups;
+  const int64_t kernel_height = flat ? 1 : c.kernel[0], kernel_width = c.kernel[last];
+  const int64_t first_channel = row / (c.rows / c.groups) * group_channels;
+  Sum sum;
+  for (int64_t i = 0; i < w.columns; ++i) {
+    const int64_t channel = i / (kernel_height * kernel_width);
+    const int64_t ky = i / kernel_width % kernel_height, kx = i % kernel_width;
+    const int64_t y = flat ? 0 : out_y * c.strides[0] - c.pads[0] + ky * c.dilations[0];
+    const int64_t at = out_x * c.strides[last] - c.pads[last] + kx * c.dilations[last];
+    const bool inside = y >= 0 && y < c.height && at >= 0 && at < c.width;
+    const int64_t plane = image * c.channels + first_channel + channel;
+    sum.add(w.weights[row * w.columns + i], inside ? double{x[(plane * c.height + y) * c.width + at]} : 0);
+  }
+  return sum;
+}
+
+void check_convolution(Random& random) {
+  const Convolution c = random_convolution(random);
+  const int64_t positions = c.kernel[0] * (c.axes == 2 ? c.kernel[1] : 1);
+  const Packed w = random_weights(random, c.rows, c.channels / c.groups * positions);
+  const Misplaced blob(random, w.bytes);
+  const auto x = normals(random, c.batch * c.channels * c.height * c.width), bias = normals(random, c.rows);
+  const char* activation = random_activation(random);
+  const int threads = static_cast<int>(between(random, 1, 2));
+  const sk_geometry geometry = c.geometry();
+  double largest = 0;
+  for (const float value : x) largest = std::max(largest, std::abs(double{value}));
+  std::vector<double> costs(sk_kernel_count());
+  if (sk_conv_costs(blob.blob, blob.size, &geometry, c.height, c.width, threads, costs.data()) != SK_OK) {
+    fail(sk_last_error());
+  }
+  const auto can = served(costs);
+  for (size_t k = 0; k < can.size(); ++k) {
+    if (!can[k]) continue;
+    const char* kernel = sk_kernel_name(k);
+    sk_conv* layer = sk_conv_create(blob.blob, blob.size, &geometry, bias.data(), activation, kernel, c.height,
+                                    c.width, threads);
+    int64_t out[2];
+    if (layer == nullptr || sk_conv_output(layer, c.channels, c.height, c.width, out) != SK_OK) fail(sk_last_error());
+    const auto size = static_cast<size_t>(c.batch * c.rows * out[0] * out[1]);
+    const auto residual = normals(random, static_cast<int64_t>(size));
+    const auto [first, second] = run_twice(size, [&](float* y) {
+      return sk_conv_run(layer, x.data(), c.batch, c.channels, c.height, c.width, residual.data(), y);
+    });
+    sk_conv_free(layer);
+    const std::string what = "convolution " + description(w, kernel) + " " + activation;
+    for (size_t at = 0; at < size; ++at) {
+      const auto index = static_cast<int64_t>(at);
+      const int64_t plane = index / (out[0] * out[1]), row = plane % c.rows;
+      const Sum sum = sum_at(c, w, x, plane / c.rows, row, index / out[1] % out[0], index % out[1]);
+      const double expected = activated(activation, sum.value + bias[row] + residual[at]);
+      expect_near(what, at, first[at], expected, 1.2 * sum.bound(w.precision, largest));
+      expect_near(what + ", second thread", at, second[at], first[at], 0);
+    }
+  }
+}
+
+// A damaged blob is refused, or is one that can be run: never read outside.
+void check_hostile(Random& random) {
+  Packed w = random_weights(random, between(random, 1, 40), between(random, 1, 200));
+  for (int64_t i = between(random, 1, 4); i > 0; --i) {
+    const bool header = between(random, 0, 1);
+    const auto last = static_cast<int64_t>(header ? std::min<size_t>(96, w.bytes.size()) : w.bytes.size()) - 1;
+    w.bytes[static_cast<size_t>(between(random, 0, last))] ^= static_cast<uint8_t>(between(random, 1, 255));
+  }
+  if (between(random, 0, 1)) w.seal();
+  if (between(random, 0, 3) == 0) {
+    w.bytes.resize(static_cast<size_t>(between(random, 0, static_cast<int64_t>(w.bytes.size()))));
+  }
+  const Misplaced blob(random, w.bytes);
+  sk_linear* layer = sk_linear_create(blob.blob, blob.size, nullptr, nullptr, nullptr, 0, "none", "auto", 3, 1);
+  if (layer == nullptr) {
+    if (std::string(sk_last_error()).empty()) fail("a damaged blob was refused without a word");
+    return;
+  }
+  const auto x = normals(random, 3 * sk_linear_columns(layer));
+  std::vector<float> y(static_cast<size_t>(3 * sk_linear_rows(layer)));
+  if (sk_linear_run(layer, x.data(), 3, nullptr, y.data()) != SK_OK) fail(sk_last_error());
+  sk_linear_free(layer);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) fail("usage: random_layers COUNT SEED");
+  const long count = std::atol(argv[1]);
+  Random random(std::strtoull(argv[2], nullptr, 10));
+  for (long i = 0; i < count; ++i) {
+    check_linear(random);
+    check_convolution(random);
+    check_hostile(random);
+  }
+  std::printf("%ld layers of each kind, %zu kernels, on %s\n", count, sk_kernel_count(), sk_describe_cpu());
+  return 0;
+}

@@ -1,0 +1,120 @@
+"""Sparse or dense, and by which kernel: by what each is expected to cost here, or by a sparsity that was given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify_export.sparse.layers import Floats, Layer, Window
+from sparsify_export.sparse.neighbours import Fused
+from sparsify_export.sparse.options import Precision
+
+Blob: TypeAlias = NDArray[np.uint8]
+Pack: TypeAlias = Callable[..., Blob]
+Costs: TypeAlias = Callable[[Blob, Window | None, tuple[int, ...]], Mapping[str, float]]
+"""Of packed weights, a window and the input's shape: by kernel that serves them here, the nanoseconds expected."""
+
+DEFAULT_SPARSITY = 0.6
+"""From here a layer is replaced where no cost model is at hand: above the break-even of every kind of layer measured in
+fp32 with AVX-512 (linear 0.4, 1x1 convolutions 0.5, 3x3 0.55)."""
+_BLOCKS_WASTE = 1.05
+"""1x4 blocks are taken where they store at most so many times the weights that are not zero."""
+
+_DENSE_PENALTY = 1.25
+"""Dense integers must be expected to be so many times as fast as sparse ones before they are stored instead."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What one layer becomes; without a blob it stays dense."""
+
+    reason: str
+    blob: Blob | None = None
+    kernel: str = "auto"
+    pattern: str = ""
+    dense_us: float | None = None
+    sparse_us: float | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How layers are chosen: a sparsity from which they are replaced, or costs that are compared, or both unknown."""
+
+    pack: Pack
+    precision: Precision = "f32"
+    min_sparsity: float | None = None
+    """None is `auto`."""
+    costs: Costs | None = None
+    dense_cost: Callable[[Layer], float] | None = None
+    """Nanoseconds of the layer as it is, in ONNX Runtime; needed to compare with `costs`."""
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        if self.min_sparsity is not None:
+            return f"layers of sparsity {self.min_sparsity:g} or more, as asked"
+        if self.costs is not None and self.dense_cost is not None:
+            return "layers whose expected time is below the dense layer's"
+        return f"layers of sparsity {DEFAULT_SPARSITY:g} or more, for want of a cost model"
+
+    def choose(self, fused: Fused, source_shape: tuple[int, ...]) -> Chosen:
+        """Sparse or dense for one layer whose input has this shape."""
+        sparsity = fused.layer.sparsity
+        compared = self.min_sparsity is None and self.costs is not None and self.dense_cost is not None
+        least = DEFAULT_SPARSITY if self.min_sparsity is None else self.min_sparsity
+        if not compared and sparsity < least:
+            return Chosen(f"sparsity {sparsity:.1%} is below {least:.1%}")
+        matrix = np.ascontiguousarray(fused.matrix)
+        candidates = [self._candidate(fused, matrix, pattern, source_shape) for pattern in self._patterns(matrix)]
+        best = min(candidates, key=_preference)
+        if best.blob is None or not compared or self.dense_cost is None:
+            return best
+        dense_us = self.dense_cost(fused.layer) / 1e3
+        expected = f"expected {best.sparse_us:.4g} us sparse, {dense_us:.4g} us dense"
+        if best.sparse_us is None or not best.sparse_us < dense_us:
+            return Chosen(expected, dense_us=dense_us, sparse_us=best.sparse_us)
+        return replace(best, reason=expected, dense_us=dense_us)
+
+    def _candidate(self, fused: Fused, matrix: Floats, pattern: str, source_shape: tuple[int, ...]) -> Chosen:
+        try:
+            blob = self.pack(matrix, precision=self.precision, pattern=pattern)
+        except ValueError as error:  # the packing's FormatError: weights that are not finite
+            return Chosen(f"it cannot be packed: {error}")
+        reason = f"sparsity {fused.layer.sparsity:.1%}"
+        if self.costs is None:
+            return Chosen(reason, blob, "auto", pattern)
+        costs = self.costs(blob, fused.layer.window, source_shape)
+        kernel = min(costs, key=lambda name: costs[name], default="")
+        if not kernel:
+            return Chosen("no kernel here serves it")
+        return Chosen(reason, blob, kernel, pattern, sparse_us=costs[kernel] / 1e3)
+
+    def _patterns(self, matrix: Floats) -> Sequence[str]:
+        """The patterns worth packing; more than one only where costs can decide between them."""
+        blocks = ["block_1x4"] if _waste(matrix) <= _BLOCKS_WASTE else []
+        if self.costs is None:
+            # Blocks are what 8-bit dot products take; in fp32 they only save bits of the mask.
+            return blocks if blocks and self.precision == "i8" else ["unstructured"]
+        dense = ["dense"] if self.precision == "i8" and self.min_sparsity is None else []
+        return ["unstructured", *blocks, *dense]
+
+
+def _preference(candidate: Chosen) -> float:
+    """Microseconds, and more for weights stored densely: a tie is not worth several times the bytes."""
+    if candidate.sparse_us is None:
+        return math.inf
+    return candidate.sparse_us * (_DENSE_PENALTY if candidate.pattern == "dense" else 1.0)
+
+
+def _waste(matrix: Floats) -> float:
+    """Values that 1x4 blocks would store, over those that are not zero."""
+    nonzero = matrix != 0
+    rows, columns = nonzero.shape
+    whole = np.pad(nonzero, ((0, 0), (0, -columns % 4))) if columns % 4 else nonzero
+    blocks = int(np.count_nonzero(whole.reshape(rows, -1, 4).any(axis=2)))
+    return 4 * blocks / max(1, int(np.count_nonzero(nonzero)))

@@ -1,0 +1,97 @@
+"""Shapes of intermediate values, seen when ONNX Runtime runs the graph: inference leaves most of them open.
+
+Where the first axis of the inputs has no fixed size the graph is run for two sizes, so that a value that is merely
+broadcast along it is not taken for one that has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from sparsify_export.feed import Shape, make_feed, shapes_of
+from sparsify_export.onnx_check import Input
+from sparsify_export.pruning.running import run
+from sparsify_export.runtimes.onnxrt import OnnxRuntime
+
+Feeds = Sequence[Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """By value, its shape in every run, and its element type."""
+
+    seen: Mapping[str, tuple[tuple[int, ...], ...]]
+    dtypes: Mapping[str, str]
+
+    def first(self, name: str) -> tuple[int, ...] | None:
+        """The shape in the first run: the smallest batch."""
+        runs = self.seen.get(name)
+        return runs[0] if runs else None
+
+    def rank(self, name: str) -> int | None:
+        """Its number of axes."""
+        shape = self.first(name)
+        return None if shape is None else len(shape)
+
+    def equal(self, a: str, b: str) -> bool:
+        """Whether two values had the same shape in every run."""
+        return a in self.seen and self.seen[a] == self.seen.get(b)
+
+    def is_float(self, name: str) -> bool:
+        """Whether it holds float32."""
+        return self.dtypes.get(name) == "float32"
+
+
+def made_up_feeds(path: Path, inputs: Sequence[Input], given: Mapping[str, Shape], seed: int) -> Feeds:
+    """Made-up inputs: of the batch that the graph fixes, or of the batch given (1) and of one two larger.
+
+    Raises:
+        UsageError: An axis after the first has no size in the graph and none in `given`; names the input.
+    """
+    open_ended = [source.name for source in inputs if source.shape and not isinstance(source.shape[0], int)]
+    first = next((given[name][0] for name in open_ended if given.get(name)), 1)
+    feeds: list[Mapping[str, NDArray[Any]]] = []
+    for batch in (first, first + 2) if open_ended else (None,):
+        shapes: dict[str, Shape] = {}
+        for source in inputs:
+            fixed = not source.shape or isinstance(source.shape[0], int)
+            only = {source.name: given[source.name]} if source.name in given else {}
+            shapes |= shapes_of(path, [source], None if fixed else batch, only)
+        feeds.append(make_feed(inputs, shapes, seed))
+    return feeds
+
+
+def observe(model: onnx.ModelProto, path: Path, names: Iterable[str], feeds: Feeds) -> Shapes:
+    """Run the graph on each feed and look at the values called `names`.
+
+    Args:
+        model: The graph, with its weights.
+        path: For messages.
+        names: Values of it, inputs among them or not.
+        feeds: Whole inputs.
+
+    Raises:
+        UsageError: ONNX Runtime fails on a feed.
+        CorruptError: ONNX Runtime cannot load the graph.
+        UnavailableError: ONNX Runtime is not installed.
+    """
+    made = {name for node in model.graph.node for name in node.output}
+    present = {value.name for value in model.graph.output}
+    wanted = [name for name in dict.fromkeys(names) if name in made and name not in present]
+    asked = onnx.ModelProto(graph=onnx.GraphProto(output=[onnx.ValueInfoProto(name=name) for name in wanted]))
+    # Two protobuf messages one after the other are one, whose lists are joined: no second copy of the weights.
+    probed = model.SerializeToString() + asked.SerializeToString()
+    seen: dict[str, list[tuple[int, ...]]] = {}
+    dtypes: dict[str, str] = {}
+    with OnnxRuntime(probed) as runtime:
+        for feed in feeds:
+            for name, array in {**feed, **run(runtime, feed, path)}.items():
+                seen.setdefault(name, []).append(tuple(array.shape))
+                dtypes[name] = str(array.dtype)
+    return Shapes({name: tuple(shapes) for name, shapes in seen.items()}, dtypes)

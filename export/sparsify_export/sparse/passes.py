@@ -1,0 +1,164 @@
+"""`sparsify`: a graph of any origin, its sparse layers replaced by operators that skip zeros, held against itself."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx.inliner import inline_local_functions
+
+from sparsify.errors import UsageError
+from sparsify.store.atomic import write_bytes
+from sparsify_export.pruning.running import run
+from sparsify_export.pruning.tensors import external_files
+from sparsify_export.pruning.wire import read_skeleton
+from sparsify_export.runtimes.onnx_file import read_onnx
+from sparsify_export.runtimes.onnxrt import OnnxRuntime
+from sparsify_export.sparse.available import kernels
+from sparsify_export.sparse.choice import Chosen, Costs, Rule
+from sparsify_export.sparse.costs import costs_by
+from sparsify_export.sparse.dense import DenseTimes
+from sparsify_export.sparse.graph import GraphView, label
+from sparsify_export.sparse.layers import Layer, Left, find_layers, looked_at
+from sparsify_export.sparse.neighbours import Fused, fuse
+from sparsify_export.sparse.observed import Feeds, observe
+from sparsify_export.sparse.operators import DOMAIN
+from sparsify_export.sparse.options import Precision, SparseOptions
+from sparsify_export.sparse.parity import SparseParity, compare
+from sparsify_export.sparse.plan import Plan, Row, store
+from sparsify_export.sparse.rewrite import Replacement, rewrite
+
+_LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Sparsified:
+    """What was done, and how far the result is from the graph that was given."""
+
+    plan: Plan
+    parity: SparseParity
+    bytes_before: int
+    """Of the graph with its weights."""
+    bytes: int
+    """Of the file that was written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        sizes = {"before": self.bytes_before, "after": self.bytes}
+        return {"plan": self.plan.to_json(), "parity": self.parity.to_json(), "file_bytes": sizes}
+
+
+def sparsify(
+    source: Path, out: Path, *, options: SparseOptions, feeds: Feeds, more: Feeds = (), inputs: str
+) -> Sparsified:
+    """Rewrite the graph in `source`, hold it against the original, and write it to the file `out`.
+
+    Args:
+        source: An ONNX file that onnx's checker has passed; weights may lie in files beside it.
+        out: Where to write, weights inside; may be `source`.
+        options: What is asked for.
+        feeds: Inputs that the graph is run on: of one example first, and of another number where it takes any.
+        more: Inputs that the outputs are compared on too.
+        inputs: Where the inputs come from, for the report.
+
+    Raises:
+        UnavailableError: sparsify-kernels or ONNX Runtime is not here.
+        UsageError: The graph is rewritten already, over 2 GB, or does not take the feeds.
+        CorruptError: It cannot be read, or the new graph's outputs are not the old one's; nothing is written.
+    """
+    packing, native = kernels()
+    model = read_model(source)
+    rewritten, plan = rewritten_graph(model, source, options, feeds, packing.pack, costs_by(native))
+    store(rewritten, plan)
+    data = rewritten.SerializeToString(deterministic=True)
+    every = [*feeds, *more]
+    parity = compare(source, _outputs(source, source, every), _outputs(data, source, every), options.precision, inputs)
+    before = _stored_bytes(source)
+    write_bytes(out, data)
+    return Sparsified(plan, parity, before, len(data))
+
+
+def read_model(source: Path) -> onnx.ModelProto:
+    """The graph with its weights, its own functions written out; raises as `sparsify`."""
+    model: onnx.ModelProto = read_onnx(source, weights=True)
+    if any(entry.domain == DOMAIN for entry in model.opset_import):
+        raise UsageError(f"{source}: expected a graph without sparse operators, got one that has them already")
+    if (size := _stored_bytes(source)) > _LARGEST:
+        raise UsageError(f"{source}: expected a graph with weights under 2 GB, which one file holds, got {size} bytes")
+    return inline_local_functions(model) if model.functions else model
+
+
+def _stored_bytes(source: Path) -> int:
+    """Of the file and of those that hold its weights."""
+    beside = external_files(read_skeleton(source)).values()
+    return sum(path.stat().st_size for path in (source, *beside))
+
+
+def rewritten_graph(
+    model: onnx.ModelProto, path: Path, options: SparseOptions, feeds: Feeds, pack: Any, costs: Costs | None
+) -> tuple[onnx.ModelProto, Plan]:
+    """The new graph and its plan; `pack` and `costs` as in `choice.Rule`."""
+    view = GraphView(model)
+    shapes = observe(model, path, looked_at(view), feeds)
+    rule = Rule(pack, options.precision, options.min_sparsity, costs, DenseTimes(view, shapes) if costs else None)
+    claimed: set[int] = set()
+    replacements: list[Replacement] = []
+    rows: list[Row] = []
+    for found in find_layers(view, shapes):
+        if isinstance(found, Left):
+            rows.append(_left(found))
+            continue
+        fused = fuse(view, shapes, found, claimed)
+        chosen = rule.choose(fused, shapes.first(found.source) or ())
+        planned_for = _positions(found, shapes.first(found.output) or ())
+        if chosen.blob is not None:
+            replacements.append(Replacement(fused, chosen.blob, chosen.kernel, planned_for))
+            claimed.update(fused.nodes)
+        shared = any(row.replaced and row.weight == found.weight for row in rows)
+        rows.append(_row(fused, chosen, options.precision, planned_for, shared=shared))
+    return rewrite(view, replacements), Plan(options.precision, rule.words, tuple(rows))
+
+
+def _positions(layer: Layer, out_shape: tuple[int, ...]) -> int:
+    """Tokens of a linear layer, or positions of one image of a convolution."""
+    return math.prod(out_shape[:-1] if layer.window is None else out_shape[2:])
+
+
+def _outputs(graph: Path | bytes, path: Path, feeds: Feeds) -> list[dict[str, NDArray[Any]]]:
+    with OnnxRuntime(graph) as runtime:
+        return [run(runtime, feed, path) for feed in feeds]
+
+
+def _left(left: Left) -> Row:
+    return Row(left.name, left.operator, left.weight, left.shape, left.sparsity, False, left.reason)
+
+
+def _row(fused: Fused, chosen: Chosen, precision: Precision, planned_for: int, *, shared: bool) -> Row:
+    layer = fused.layer
+    row = Row(
+        name=label(layer.node),
+        operator=layer.node.op_type,
+        weight=layer.weight,
+        shape=(layer.rows, layer.columns),
+        sparsity=layer.sparsity,
+        replaced=chosen.blob is not None,
+        reason=chosen.reason,
+        positions=planned_for,
+        dense_us=chosen.dense_us,
+        sparse_us=chosen.sparse_us,
+    )
+    if chosen.blob is None:
+        return row
+    return replace(
+        row,
+        kernel=chosen.kernel,
+        precision=precision,
+        pattern=chosen.pattern,
+        fused=fused.words,
+        dense_bytes=0 if shared else 4 * layer.matrix.size,
+        bytes=0 if shared else chosen.blob.size,
+    )

@@ -1,0 +1,138 @@
+"""What the options of `sparsify prune` mean: their words as a recipe's values, and a fault by the option it came by."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparsify.errors import RecipeError, UsageError
+
+if TYPE_CHECKING:
+    from sparsify.recipe.faults import Fault
+    from sparsify.recipe.prune_recipe import PruneRecipe
+
+# field -> the option that sets it, the longer path first
+_OPTIONS = {
+    "trained.model": "--model",
+    "trained.weights": "--weights",
+    "trained.allow_import": "--allow-import",
+    "data": "--data",
+    "task": "--task",
+    "removal.pattern": "--pattern",
+    "removal.criterion": "--criterion",
+    "removal.allocation": "--allocation",
+    "removal.shuffled": "--shuffled",
+    "removal.overrides": "--layer",
+    "removal.calibration": "--calibration",
+    "removal.round_to": "--round-to",
+    "target.sparsity": "--sparsity",
+    "target.macs": "--macs",
+    "target.size": "--size",
+    "target.latency_ms": "--latency",
+    "target.speedup": "--speedup",
+    "target.max_drop": "--max-drop",
+    "target": "--sparsity, --macs, --size, --latency or --speedup",
+    "recovery.finetune.steps": "--recover",
+    "export.targets": "--target",
+    "latency.batch_size": "--batch",
+    "latency.threads": "--threads",
+}
+_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_LONGEST = 64  # letters of a name
+
+
+def recipe_of(tree: dict[str, Any], overrides: list[str]) -> PruneRecipe:
+    """The recipe that options make; a fault is told of the option it came by. Raises `UsageError`."""
+    from sparsify.pipeline.names import load_checked_prune
+    from sparsify.recipe.faults import Fault
+
+    try:
+        return load_checked_prune(json.dumps(tree), "command line", overrides)
+    except RecipeError as error:
+        faults = [fault for fault in error.faults if isinstance(fault, Fault)]
+        told = [f"{_option(fault)}: expected {fault.expected}, got {fault.got}; {fault.mend}" for fault in faults]
+        raise UsageError("\n".join(told)) from error
+
+
+def _option(fault: Fault) -> str:
+    """What a person typed for the field at fault: an option, or a `--set`."""
+    if fault.place.line is None:  # an override is its own place
+        return f"{fault.place}: {fault.path}"
+    return next((option for path, option in _OPTIONS.items() if fault.path.startswith(path)), fault.path)
+
+
+def run_name(model: str | None, pattern: str, target: Mapping[str, Any]) -> str:
+    """A run's name from what it prunes, how and to what: letters, digits and dashes; a long model's name is cut.
+
+    So that another target, or another pattern, is another run folder.
+    """
+    asked = [f"{kind.removesuffix('_ms')}-{value:g}" for kind, value in target.items() if value is not None]
+    how = _word("-".join([pattern, *asked]))
+    return f"{_word(Path(model or 'model').name)[: _LONGEST - 1 - len(how)]}-{how}".strip("-._")[:_LONGEST]
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")
+
+
+def pattern_for(pattern: str | None, target: Mapping[str, Any], runtime: str) -> str:
+    """The pattern as given; else what can meet the target: fewer channels where work or time is to be saved.
+
+    A runtime with sparse kernels, one called `sparse-...`, saves time by zeros too.
+    """
+    if pattern is not None:
+        return pattern
+    timed = any(target[kind] is not None for kind in ("latency_ms", "speedup")) and not runtime.startswith("sparse-")
+    return "channel" if timed or target["macs"] is not None else "unstructured"
+
+
+def asked(option: str, value: str | None) -> str:
+    """The value of an option that cannot be left out."""
+    if not value:
+        raise UsageError(
+            f"{option}: expected one, got none; give --model, --weights and --data, or a recipe, or --onnx FILE"
+        )
+    return value
+
+
+def layers(texts: list[str]) -> dict[str, float]:
+    """`GLOB=SPARSITY` each."""
+    found: dict[str, float] = {}
+    for text in texts:
+        glob, equals, share = text.rpartition("=")
+        if not equals or not glob:
+            raise UsageError(f"--layer: expected GLOB=SPARSITY such as 'features.0*=0', got {text!r}")
+        found[glob] = number("--layer", share, "")
+    return found
+
+
+def number(option: str, text: str, unit: str) -> float:
+    """A number with or without its unit."""
+    try:
+        return float(text.strip().lower().removesuffix(unit))
+    except ValueError:
+        example = {"ms": "5ms", "x": "2x"}.get(unit, "0.5")
+        raise UsageError(f"{option}: expected a number such as {example}, got {text!r}") from None
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes of 2MB, 500kB or 1.5MiB."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].lower() not in _BYTES:
+        raise UsageError(f"--size: expected bytes such as 2MB, 500kB or 1.5MiB, got {text!r}")
+    return round(number("--size", match[1], "") * _BYTES[match[2].lower()])
+
+
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`NAME=1x3x224x224` as a name and a shape."""
+    name, _, sizes = text.rpartition("=")
+    try:
+        sides = tuple(int(size) for size in sizes.split("x"))
+    except ValueError:
+        sides = ()
+    if not name or not sides or min(sides) < 1:
+        raise UsageError(f"--shape: expected an input and its shape such as name=1x3x224x224, got {text!r}")
+    return name, sides

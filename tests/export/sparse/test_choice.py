@@ -1,0 +1,144 @@
+"""Sparse or dense, by costs that are made up, by a sparsity that is given, or by the default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sparsify_kernels", reason="sparsify-kernels is not installed: `make kernels`")
+from rewritten_graphs import graph, normal, sparse
+from sparsify_export.onnx_check import inputs_of
+from sparsify_export.sparse.choice import DEFAULT_SPARSITY, Rule
+from sparsify_export.sparse.dense import DenseTimes
+from sparsify_export.sparse.graph import GraphView
+from sparsify_export.sparse.layers import find_layers, looked_at
+from sparsify_export.sparse.neighbours import Fused
+from sparsify_export.sparse.observed import made_up_feeds, observe
+from sparsify_export.sparse.passes import read_model
+from sparsify_kernels.packing import pack, read_header
+
+TEXT = "(float[n,5,24] x) => (float[n,5,16] y) { y = MatMul(x, w) }"
+
+
+def found(path: Path, weights: np.ndarray):
+    path = graph(path / "g.onnx", TEXT, {"w": weights})
+    model = read_model(path)
+    view = GraphView(model)
+    shapes = observe(model, path, looked_at(view), made_up_feeds(path, inputs_of(path), {}, 0))
+    (layer,) = find_layers(view, shapes)
+    return view, shapes, Fused(layer, "y", (0,))
+
+
+def blocks(rows: int, columns: int) -> np.ndarray:
+    """(columns, rows) as a MatMul has it: of each output's inputs, one block of four in six is kept."""
+    kept = np.random.default_rng(0).random((columns // 4, rows)) < 1 / 6
+    return normal(columns, rows) * np.repeat(kept, 4, axis=0)
+
+
+def test_the_cheapest_kernel_that_beats_dense_is_taken(tmp_path: Path):
+    _, _, fused = found(tmp_path, sparse(24, 16))
+    asked: list[tuple[int, ...]] = []
+
+    def costs(blob, window, source_shape):
+        asked.append(source_shape)
+        assert read_header(blob).columns == 24 and window is None
+        return {"slow": 3000.0, "fast": 2000.0}
+
+    chosen = Rule(pack, costs=costs, dense_cost=lambda layer: 2500.0).choose(fused, (1, 5, 24))
+    assert (chosen.kernel, chosen.pattern, chosen.sparse_us, chosen.dense_us) == ("fast", "unstructured", 2.0, 2.5)
+    assert chosen.reason == "expected 2 us sparse, 2.5 us dense"
+    assert chosen.blob is not None
+    assert asked == [(1, 5, 24)]
+
+
+def test_a_layer_that_would_lose_stays_dense_whatever_its_sparsity(tmp_path: Path):
+    _, _, fused = found(tmp_path, sparse(24, 16, sparsity=0.99))
+    rule = Rule(pack, costs=lambda *_: {"only": 2000.0}, dense_cost=lambda layer: 1999.0)
+    chosen = rule.choose(fused, (1, 5, 24))
+    assert chosen.blob is None
+    assert chosen.reason == "expected 2 us sparse, 1.999 us dense"
+
+
+def test_where_no_kernel_serves_it_stays_dense(tmp_path: Path):
+    _, _, fused = found(tmp_path, sparse(24, 16))
+    for least in (None, 0.5):
+        rule = Rule(pack, min_sparsity=least, costs=lambda *_: {}, dense_cost=lambda layer: 1e9)
+        chosen = rule.choose(fused, (1, 5, 24))
+        assert (chosen.blob, chosen.reason) == (None, "no kernel here serves it")
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "least", "replaced"),
+    [(0.9, None, True), (0.4, None, False), (0.4, 0.2, True), (0.9, 0.99, False), (0.0, 0.0, True)],
+)
+def test_by_sparsity_where_costs_are_not_known_or_not_wanted(tmp_path: Path, sparsity, least, replaced):
+    _, _, fused = found(tmp_path, sparse(24, 16, sparsity=sparsity))
+    rule = Rule(pack, min_sparsity=least)
+    assert (rule.choose(fused, (1, 5, 24)).blob is not None) is replaced
+    assert rule.words.startswith(f"layers of sparsity {DEFAULT_SPARSITY if least is None else least:g} or more")
+
+
+def test_a_given_sparsity_overrules_costs_but_not_the_choice_of_kernel(tmp_path: Path):
+    _, _, fused = found(tmp_path, sparse(24, 16))
+    rule = Rule(pack, min_sparsity=0.5, costs=lambda *_: {"a": 2.0, "b": 1.0}, dense_cost=lambda layer: 0.0)
+    chosen = rule.choose(fused, (1, 5, 24))
+    assert (chosen.kernel, chosen.blob is not None) == ("b", True)
+
+
+def test_whole_blocks_of_zeros_are_stored_as_blocks(tmp_path: Path):
+    """In 8 bits, where it helps; or in any precision where the costs say so."""
+    _, _, fused = found(tmp_path, blocks(16, 24))
+
+    def costs(blob, window, source_shape):
+        return {"a": {"block_1x4": 1.0, "unstructured": 2.0}[read_header(blob).pattern]}
+
+    rules = (Rule(pack, "i8"), Rule(pack), Rule(pack, costs=costs, dense_cost=lambda layer: 9.0))
+    assert [rule.choose(fused, (1, 5, 24)).pattern for rule in rules] == ["block_1x4", "unstructured", "block_1x4"]
+    _, _, fused = found(tmp_path, sparse(24, 16))
+    assert Rule(pack, "i8").choose(fused, (1, 5, 24)).pattern == "unstructured"
+
+
+def test_integers_may_be_dense_where_that_is_expected_to_be_faster(tmp_path: Path):
+    _, _, fused = found(tmp_path, normal(24, 16))
+
+    def costs(blob, window, source_shape):
+        return {"i8-dense": 5.0} if read_header(blob).pattern == "dense" else {"i8-sparse": 50.0}
+
+    rule = Rule(pack, "i8", costs=costs, dense_cost=lambda layer: 10.0)
+    chosen = rule.choose(fused, (1, 5, 24))
+    assert (chosen.kernel, chosen.pattern) == ("i8-dense", "dense")
+
+
+@pytest.mark.parametrize(("sparse_ns", "pattern"), [(6.2, "unstructured"), (6.3, "dense")])
+def test_dense_integers_are_stored_only_where_they_are_clearly_faster(tmp_path: Path, sparse_ns: float, pattern: str):
+    _, _, fused = found(tmp_path, sparse(24, 16))
+
+    def costs(blob, window, source_shape):
+        return {"kernel": 5.0 if read_header(blob).pattern == "dense" else sparse_ns}
+
+    chosen = Rule(pack, "i8", costs=costs, dense_cost=lambda layer: 10.0).choose(fused, (1, 5, 24))
+    assert chosen.pattern == pattern
+
+
+def test_dense_layers_are_timed_as_they_stand(tmp_path: Path):
+    """Some time above zero; equal layers are timed once."""
+    view, shapes, fused = found(tmp_path, sparse(24, 16))
+    times = DenseTimes(view, shapes)
+    assert times(fused.layer) >= 0
+    assert times(fused.layer) == times(fused.layer)
+
+
+def test_weights_that_cannot_be_packed_stay_and_say_so(tmp_path: Path):
+    weights = sparse(24, 16)
+    weights[0, 0] = np.inf
+    _, _, fused = found(tmp_path, weights)
+    chosen = Rule(pack).choose(fused, (1, 5, 24))
+    assert (chosen.blob, chosen.reason) == (None, "it cannot be packed: expected finite weights, got some that are not")
+
+
+def test_made_up_inputs_take_the_batch_that_was_given(tmp_path: Path):
+    inputs = inputs_of(graph(tmp_path / "g.onnx", TEXT, {"w": sparse(24, 16)}))
+    for given, batches in (({}, [1, 3]), ({"x": (8, 5, 24)}, [8, 10])):
+        assert [feed["x"].shape[0] for feed in made_up_feeds(tmp_path / "g.onnx", inputs, given, 0)] == batches

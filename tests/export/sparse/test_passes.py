@@ -1,0 +1,150 @@
+"""The whole pass in ONNX Runtime with the operators' library: what is written runs, is small, and is as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sparsify_export.sparse.available import why_not
+
+if (missing := why_not()) is not None:
+    pytest.skip(missing, allow_module_level=True)
+
+from rewritten_graphs import graph, normal, number, operators, sparse
+from sparsify.errors import CorruptError
+from sparsify_export.onnx_check import inputs_of, load_graph
+from sparsify_export.runtimes.onnxrt import OnnxRuntime
+from sparsify_export.sparse import parity
+from sparsify_export.sparse.observed import made_up_feeds
+from sparsify_export.sparse.options import SparseOptions
+from sparsify_export.sparse.passes import Sparsified, sparsify
+from sparsify_export.sparse.plan import stored_plan
+from sparsify_export.sparse.trial import operators_refusal
+
+ENCODER = """(float[n,6,64] x) => (float[n,6,64] y) {
+    h = MatMul(x, w1)
+    v = Add(h, b1)
+    d = Div(v, root2)
+    e = Erf(d)
+    a = Add(e, one)
+    m = Mul(v, a)
+    g = Mul(m, half)
+    i = MatMul(g, w2)
+    j = Add(b2, i)
+    r = Add(j, x)
+    y = LayerNormalization(r, s, t)
+}"""
+IMAGES = """(float[n,8,12,12] x) => (float[n,16] y) {
+    h = Conv <pads = [1, 1, 1, 1]> (x, c1, b1)
+    i = Relu(h)
+    j = Conv(i, c2)
+    k = BatchNormalization(j, s, t, m, v)
+    r = Add(k, x)
+    l = Relu(r)
+    p = GlobalAveragePool(l)
+    f = Flatten(p)
+    y = Gemm <transB = 1> (f, w, b2)
+}"""
+
+
+def encoder(path: Path) -> Path:
+    scalars = {"root2": number(np.sqrt(2)), "one": number(1), "half": number(0.5)}
+    weights = {"w1": sparse(64, 256), "b1": normal(256), "w2": sparse(256, 64, seed=1), "b2": normal(64)}
+    return graph(path, ENCODER, {**scalars, **weights, "s": normal(64, seed=2), "t": normal(64, seed=3)})
+
+
+def images(path: Path) -> Path:
+    weights = {"c1": sparse(32, 8, 3, 3), "b1": normal(32), "c2": sparse(8, 32, 1, 1, sparsity=0.7)}
+    norm = {"s": normal(8), "t": normal(8), "m": normal(8), "v": np.abs(normal(8)) + 1}
+    return graph(path, IMAGES, {**weights, **norm, "w": sparse(16, 8, sparsity=0.8), "b2": normal(16)})
+
+
+def run(source: Path, out: Path, **options: object) -> Sparsified:
+    feeds = made_up_feeds(source, inputs_of(source), {}, seed=0)
+    return sparsify(source, out, options=SparseOptions(**options), feeds=feeds, inputs="made up")
+
+
+def test_the_operators_answer():
+    assert operators_refusal() == ""
+
+
+@pytest.mark.parametrize("precision", ["f32", "i8"])
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (encoder, ["SparseLinear", "SparseLinear"]),
+        (images, ["SparseConv", "SparseConv", "GlobalAveragePool", "Flatten", "SparseLinear"]),
+    ],
+)
+def test_a_graph_is_rewritten_and_agrees(tmp_path: Path, make, expected: list[str], precision: str):
+    source, out = make(tmp_path / "g.onnx"), tmp_path / "s.onnx"
+    done = run(source, out, precision=precision, min_sparsity=0.5)
+    assert operators(load_graph(out)) == expected
+    assert done.plan.precision == precision
+    for output in done.parity.outputs:
+        assert (output.largest if precision == "f32" else output.rms) <= done.parity.tolerance
+    assert done.bytes == out.stat().st_size < done.bytes_before == source.stat().st_size
+    assert stored_plan(load_graph(out).metadata_props) == done.plan.to_json()
+
+
+def test_what_was_written_runs_for_any_batch_and_says_what_it_uses(tmp_path: Path):
+    source, out = encoder(tmp_path / "g.onnx"), tmp_path / "s.onnx"
+    run(source, out, min_sparsity=0.5)
+    feed = {"x": normal(7, 6, 64, seed=9)}
+    with OnnxRuntime(source) as dense, OnnxRuntime(out) as other:
+        np.testing.assert_allclose(other.infer(feed)["y"], dense.infer(feed)["y"], atol=1e-4)
+        assert other.describe()["sparse operators"]
+
+
+def test_the_plan_by_expected_times_names_a_kernel_for_what_it_replaces(tmp_path: Path):
+    done = run(encoder(tmp_path / "g.onnx"), tmp_path / "s.onnx")
+    for row in done.plan.rows:
+        assert row.dense_us is not None and row.sparse_us is not None
+        assert row.replaced is (row.sparse_us < row.dense_us)
+        assert bool(row.kernel) is row.replaced
+    assert done.plan.rule == "layers whose expected time is below the dense layer's"
+
+
+@pytest.mark.parametrize(("precision", "share"), [("f32", 0.135), ("i8", 0.06)])
+def test_at_nine_tenths_the_replaced_layers_take_this_share_of_their_dense_bytes(
+    tmp_path: Path, precision: str, share: float
+):
+    weights = np.zeros(512 * 1024, np.float32)
+    kept = np.random.default_rng(0).permutation(weights.size)[: weights.size // 10]
+    weights[kept] = normal(len(kept))
+    text = "(float[n,512] x) => (float[n,1024] y) { y = MatMul(x, w) }"
+    source = graph(tmp_path / "g.onnx", text, {"w": weights.reshape(512, 1024)})
+    done = run(source, tmp_path / "s.onnx", precision=precision, min_sparsity=0.5)
+    (row,) = done.plan.replaced
+    assert row.dense_bytes == 4 * 512 * 1024
+    assert row.bytes <= share * row.dense_bytes
+    assert (tmp_path / "s.onnx").stat().st_size <= row.bytes + 4096
+
+
+def test_a_graph_whose_outputs_differ_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(parity.TOLERANCES, "i8", (1e-9, "nothing may differ"))
+    with pytest.raises(CorruptError, match="it is not written"):
+        run(encoder(tmp_path / "g.onnx"), tmp_path / "s.onnx", precision="i8", min_sparsity=0.5)
+    assert not (tmp_path / "s.onnx").exists()
+
+
+def test_a_graph_may_be_rewritten_in_place_and_weights_may_lie_beside_it(tmp_path: Path):
+    source = encoder(tmp_path / "g.onnx")
+    onnx.save(onnx.load(source), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    before = source.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    done = run(source, source, min_sparsity=0.5)
+    assert done.bytes_before == before
+    assert operators(load_graph(source)) == ["SparseLinear", "SparseLinear"]
+    (tmp_path / "weights.bin").unlink()
+    with OnnxRuntime(source) as runtime:
+        assert runtime.infer({"x": normal(1, 6, 64)})["y"].shape == (1, 6, 64)
+
+
+def test_the_file_is_the_same_every_time(tmp_path: Path):
+    source = images(tmp_path / "g.onnx")
+    for name in ("a", "b"):
+        run(source, tmp_path / name, min_sparsity=0.5)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -1,0 +1,79 @@
+"""A ticket exported to sparse-cpu: rewritten, and held against PyTorch as for any other target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparsify_export.sparse.available import why_not
+
+if (missing := why_not()) is not None:
+    pytest.skip(missing, allow_module_level=True)
+
+from sparsify.data.load import Data, Split
+from sparsify.lottery.network import Network
+from sparsify.recipe.spec import LatencySpec
+from sparsify.store.weights import save_tensors
+from sparsify_export.latency import measure_target
+from sparsify_export.onnx_check import load_graph, precision_of
+from sparsify_export.sparse.operators import are_used_by
+from sparsify_export.sparse.options import SparseOptions
+from sparsify_export.sparse.plan import stored_plan
+from sparsify_export.targets import TARGETS
+from sparsify_export.ticket_export import export_ticket
+
+TARGET = TARGETS["sparse-cpu"]
+
+
+def write_ticket(folder: Path, sparsity: float) -> Path:
+    folder.mkdir()
+    network = Network("mlp:256-96-64-10", (1, 16, 16), 10)
+    network.save(folder)
+    weights = network.build(seed=0).state_dict()
+    for value in weights.values():
+        if value.ndim == 2:
+            value[value.abs() < value.abs().flatten().quantile(sparsity)] = 0
+    save_tensors(folder / "weights.safetensors", weights)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    images = torch.randn(70, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    split = Split(images, torch.zeros(70, dtype=torch.int64))
+    return Data(split, split, split, (1, 16, 16), 10)
+
+
+@pytest.fixture
+def tickets(tmp_path: Path) -> tuple[Path, Path]:
+    return write_ticket(tmp_path / "ticket", 0.9), write_ticket(tmp_path / "dense", 0.0)
+
+
+@pytest.mark.parametrize("precision", ["f32", "i8"])
+def test_the_ticket_is_rewritten_and_dense_is_not(tmp_path: Path, tickets, data: Data, precision: str):
+    (out := tmp_path / "out").mkdir()
+    options = SparseOptions(precision, 0.5)
+    result = export_ticket(*tickets, out, target=TARGET, batch_sizes=(1, 8), data=data, sparse_options=options)
+    assert (result.status, result.parity_on, result.missing) == ("checked", "sparse-cpu", "")
+    assert [are_used_by(out / name) for name in ("model.onnx", "dense.onnx")] == [True, False]
+    assert precision_of(out / "model.onnx") == f"sparse {precision}"
+    written = json.loads((out / "sparse.json").read_text())
+    assert written["plan"] == stored_plan(load_graph(out / "model.onnx").metadata_props)
+    assert written["parity"]["inputs"] == "validation images"
+    assert [row["replaced"] for row in written["plan"]["layers"]] == [True] * 3
+    assert result.parity["model"].tolerance.relative == (0.1 if precision == "i8" else pytest.approx(0, abs=1e-4))
+    assert result.parity["dense"].tolerance.relative < 1e-4
+
+
+def test_dense_is_timed_beside_the_rewritten_ticket(tmp_path: Path, tickets, data: Data):
+    (out := tmp_path / "out").mkdir()
+    options = SparseOptions("f32", 0.5)
+    export_ticket(*tickets, out, target=TARGET, batch_sizes=(1,), data=data, sparse_options=options)
+    latency = measure_target(out, target=TARGET, spec=LatencySpec(pairs=20, launches=1))
+    (launch,) = latency.launches
+    assert launch.environment["precision"] == {"dense": "float32", "sparse": "sparse f32"}
+    assert "sparse operators" in launch.sparse
+    assert "sparse operators" not in launch.dense

@@ -1,0 +1,311 @@
+"""Float kernels of every instruction set that this machine has, against float64.
+
+The bound: a sum of K products in any order errs by at most (K + 4) 2^-24 of the sum of their magnitudes (Higham,
+Accuracy and Stability of Numerical Algorithms, section 3.1); no activation is steeper than 1.13, and its own error is
+at most 1.2e-6 + 4e-7 |y| (native/epilogue_loops.h).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+
+native = pytest.importorskip("sparsify_kernels.native", reason="sparsify-kernels is not on the path")
+try:
+    KERNELS = [name for name in native.kernel_names() if name.startswith("f32-")]
+except native.KernelError as missing:
+    pytest.skip(f"the kernels are not built: {missing}", allow_module_level=True)
+
+from sparsify_kernels.convolution import SparseConv  # noqa: E402
+from sparsify_kernels.linear import SparseLinear  # noqa: E402
+from sparsify_kernels.packing import pack, unpack  # noqa: E402
+
+ONE = pack(np.ones((1, 1), np.float32))
+HERE = sorted(set(native.linear_costs(ONE, n=1)) & set(KERNELS))
+ANY_LAYOUT = [name for name in HERE if "gemv" not in name]
+ACTIVATIONS = ["none", "relu", "gelu", "gelu_tanh", "silu"]
+SPARSITIES = [0.0, 0.5, 0.8, 0.9, 0.97, 1.0]
+erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def activated(y: np.ndarray, name: str) -> np.ndarray:
+    match name:
+        case "relu":
+            return np.maximum(y, 0)
+        case "gelu":
+            return y / 2 * (1 + erf(y / math.sqrt(2)))
+        case "gelu_tanh":
+            return y / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
+        case "silu":
+            return y / (1 + np.exp(-y))
+        case _:
+            return y
+
+
+def weights(rng: np.random.Generator, rows: int, columns: int, sparsity: float, empty_rows: bool) -> np.ndarray:
+    w = rng.standard_normal((rows, columns)).astype(np.float32)
+    w[rng.random(w.shape) < sparsity] = 0
+    if empty_rows:
+        w[rng.random(rows) < 0.5] = 0
+    return w
+
+
+def floats(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def product_bound(magnitude: np.ndarray, columns: int, want: np.ndarray) -> np.ndarray:
+    return 1.13 * (columns + 4) * 2.0**-24 * magnitude + 1.2e-6 + 4e-7 * abs(want)
+
+
+@dataclass(frozen=True)
+class Linear:
+    rows: int
+    columns: int
+    n: int
+    sparsity: float
+    activation: str
+    bias: bool
+    residual: bool
+    empty_rows: bool
+    expected_n: int
+    threads: int
+    seed: int
+
+
+LINEARS = st.builds(
+    Linear,
+    rows=st.integers(1, 150),
+    columns=st.one_of(st.integers(1, 40), st.integers(100, 700)),
+    n=st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 128, 129, 200])),
+    sparsity=st.sampled_from(SPARSITIES),
+    activation=st.sampled_from(ACTIVATIONS),
+    bias=st.booleans(),
+    residual=st.booleans(),
+    empty_rows=st.booleans(),
+    expected_n=st.sampled_from([0, 1, 128]),
+    threads=st.sampled_from([1, 1, 2, 3]),
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+@pytest.mark.parametrize("kernel", HERE)
+@settings(max_examples=100, deadline=None)
+@given(case=LINEARS)
+@example(case=Linear(1, 1, 1, 0.0, "none", False, False, False, 1, 1, 0))
+@example(case=Linear(70, 700, 1, 1.0, "gelu", True, True, False, 1, 1, 0))
+@example(case=Linear(2000, 1500, 300, 0.97, "relu", True, False, True, 0, 2, 0))
+def test_linear(kernel: str, case: Linear) -> None:
+    rng = np.random.default_rng(case.seed)
+    w, x = weights(rng, case.rows, case.columns, case.sparsity, case.empty_rows), floats(rng, case.n, case.columns)
+    bias = floats(rng, case.rows) if case.bias else None
+    residual = floats(rng, case.n, case.rows) if case.residual else None
+    expected_n = 1 if "gemv" in kernel else case.expected_n
+    layer = SparseLinear(
+        w, bias=bias, activation=case.activation, kernel=kernel, expected_n=expected_n, threads=case.threads
+    )
+    got = layer(x, residual)
+    product, magnitude = x.astype(np.float64) @ w.T.astype(np.float64), abs(x).astype(np.float64) @ abs(w).T
+    for term in (bias, residual):
+        if term is not None:
+            product, magnitude = product + term, magnitude + abs(term)
+    want = activated(product, case.activation)
+    assert (abs(got - want) <= product_bound(magnitude, case.columns, want)).all()
+
+
+@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize(("rows", "n"), [(1, 3), (17, 1), (768, 33), (96, 130)])
+def test_norm(kernel: str, rows: int, n: int) -> None:
+    rng = np.random.default_rng(rows)
+    w, x, residual = weights(rng, rows, 64, 0.8, False), floats(rng, n, 64), floats(rng, n, rows) + 100
+    scale, offset = floats(rng, rows), floats(rng, rows)
+    layer = SparseLinear(w, norm=(scale, offset, 1e-5), kernel=kernel, expected_n=1, threads=2)
+    y = x.astype(np.float64) @ w.T.astype(np.float64) + residual
+    spread = np.sqrt(y.var(-1, keepdims=True) + 1e-5)
+    want = (y - y.mean(-1, keepdims=True)) / spread * scale + offset
+    # Values near 100 carry 100 * 2^-24 * a few; it is divided by the spread and scaled.
+    error = 100 * 8 * 2.0**-24 / spread * (1 + abs(want)) * (1 + abs(scale))
+    assert (abs(layer(x, residual) - want) <= error + 1e-5).all()
+
+
+@dataclass(frozen=True)
+class Conv:
+    groups: int
+    group_rows: int
+    group_channels: int
+    size: tuple[int, int]
+    kernel_shape: tuple[int, int]
+    strides: tuple[int, int]
+    dilations: tuple[int, int]
+    pads: tuple[int, int, int, int]
+    batch: int
+    sparsity: float
+    activation: str
+    residual: bool
+    know_size: bool
+    threads: int
+    seed: int
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        return self.size[0] + self.pads[0] + self.pads[2], self.size[1] + self.pads[1] + self.pads[3]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        (ky, kx), (dy, dx) = self.kernel_shape, self.dilations
+        return (ky - 1) * dy + 1, (kx - 1) * dx + 1
+
+
+def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+CONVS = st.builds(
+    Conv,
+    groups=st.sampled_from([1, 1, 2, 3]),
+    group_rows=st.integers(1, 40),
+    group_channels=st.integers(1, 12),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 70)),
+    kernel_shape=st.one_of(st.just((3, 3)), pairs(1, 4)),
+    strides=st.one_of(st.just((1, 1)), pairs(1, 3)),
+    dilations=st.one_of(st.just((1, 1)), pairs(1, 3)),
+    pads=st.one_of(st.just((1, 1, 1, 1)), st.tuples(*[st.integers(0, 3)] * 4)),
+    batch=st.integers(1, 2),
+    sparsity=st.sampled_from(SPARSITIES),
+    activation=st.sampled_from(ACTIVATIONS),
+    residual=st.booleans(),
+    know_size=st.booleans(),
+    threads=st.sampled_from([1, 1, 2]),
+    seed=st.integers(0, 2**32 - 1),
+).filter(lambda case: case.padded[0] >= case.reach[0] and case.padded[1] >= case.reach[1])
+
+
+def convolved(x: np.ndarray, w: np.ndarray, case: Conv) -> np.ndarray:
+    """[batch, rows, out_height, out_width] in float64, from windows over the padded image."""
+    top, left, bottom, right = case.pads
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+    windows = sliding_window_view(padded, case.reach, axis=(2, 3))
+    windows = windows[:, :, :: case.strides[0], :: case.strides[1], :: case.dilations[0], :: case.dilations[1]]
+    pieces = zip(np.split(windows, case.groups, axis=1), np.split(w.astype(np.float64), case.groups), strict=True)
+    return np.concatenate([np.einsum("bcyxij,rcij->bryx", part, rows) for part, rows in pieces], axis=1)
+
+
+@pytest.mark.parametrize("kernel", ANY_LAYOUT)
+@settings(max_examples=100, deadline=None)
+@given(case=CONVS)
+@example(
+    case=Conv(1, 64, 16, (28, 28), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), 1, 0.9, "relu", True, True, 1, 0),
+)
+@example(
+    case=Conv(1, 33, 40, (14, 14), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 2, 0.9, "silu", True, True, 2, 0),
+)
+@example(case=Conv(1, 8, 8, (1, 5000), (1, 5), (1, 3), (1, 2), (0, 4, 0, 4), 1, 0.5, "none", False, True, 1, 0))
+@example(case=Conv(1, 20, 300, (56, 56), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0), 1, 0.9, "relu", True, True, 2, 0))
+def test_conv(kernel: str, case: Conv) -> None:
+    rng = np.random.default_rng(case.seed)
+    rows, taps = case.groups * case.group_rows, case.kernel_shape[0] * case.kernel_shape[1]
+    w = weights(rng, rows, case.group_channels * taps, case.sparsity, empty_rows=True)
+    w = w.reshape(rows, case.group_channels, *case.kernel_shape)
+    x, bias = floats(rng, case.batch, case.groups * case.group_channels, *case.size), floats(rng, rows)
+    layer = SparseConv(
+        w,
+        strides=case.strides,
+        pads=case.pads,
+        dilations=case.dilations,
+        groups=case.groups,
+        bias=bias,
+        activation=case.activation,
+        kernel=kernel,
+        expected_size=case.size if case.know_size else (0, 0),
+        threads=case.threads,
+    )
+    product = convolved(x, w, case) + bias[:, None, None]
+    magnitude = convolved(abs(x), abs(w), case) + abs(bias[:, None, None])
+    residual = floats(rng, *product.shape) if case.residual else None
+    if residual is not None:
+        product, magnitude = product + residual, magnitude + abs(residual)
+    want = activated(product, case.activation)
+    got = layer(x, residual)
+    assert got.shape == want.shape
+    assert (abs(got - want) <= product_bound(magnitude, case.group_channels * taps, want)).all()
+
+
+@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize("pattern", ["dense", "unstructured", "block_1x4", "rows_16", "rows_32"])
+@pytest.mark.parametrize("precision", ["f32", "f16", "bf16"])
+def test_every_pattern_and_float_precision(kernel: str, pattern: str, precision: str) -> None:
+    rng = np.random.default_rng(7)
+    w, x = weights(rng, 37, 90, 0.9, True), floats(rng, 5, 90)
+    layer = SparseLinear(w, precision=precision, pattern=pattern, kernel=kernel, expected_n=1)
+    stored = unpack(layer.packed).astype(np.float64)
+    want, magnitude = x @ stored.T, abs(x) @ abs(stored).T
+    assert (abs(layer(x) - want) <= product_bound(magnitude, 90, want)).all()
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_a_token_that_is_not_finite_stays_alone(kernel: str) -> None:
+    rng = np.random.default_rng(1)
+    w, x = weights(rng, 50, 80, 0.5, True), floats(rng, 20, 80)
+    layer = SparseLinear(w, kernel=kernel, expected_n=1)
+    clean = layer(x)
+    x[3] = np.nan
+    assert (np.delete(layer(x), 3, axis=0) == np.delete(clean, 3, axis=0)).all()
+
+
+@pytest.mark.parametrize("kernel", HERE)
+def test_threads_share_the_work(kernel: str) -> None:
+    rng = np.random.default_rng(2)
+    w, x = weights(rng, 300, 500, 0.9, False), floats(rng, 128, 500)
+    one, three = (SparseLinear(w, kernel=kernel, expected_n=1, threads=threads)(x) for threads in (1, 3))
+    assert np.allclose(one, three, rtol=0, atol=1e-4)
+
+
+ONE_LAYER = """
+import sys
+import numpy as np
+from sparsify_kernels.linear import SparseLinear
+rng = np.random.default_rng(0)
+w, x, residual = (rng.standard_normal(shape).astype(np.float32) for shape in ((70, 90), (21, 90), (21, 70)))
+w[rng.random(w.shape) < 0.8] = 0
+norm = np.ones(70, np.float32), np.zeros(70, np.float32), 1e-5
+layer = SparseLinear(w, activation=sys.argv[1], norm=norm)
+sys.stdout.buffer.write(layer(x, residual).tobytes())
+sys.stderr.write(layer.kernel)
+"""
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("limit", ["portable", "neon", "avx2", "avx512", "no-such-set"])
+def test_a_lower_instruction_set_gives_the_same(limit: str, activation: str) -> None:
+    def run(environment: dict[str, str]) -> tuple[np.ndarray, str]:
+        command = [sys.executable, "-c", ONE_LAYER, activation]
+        path = os.pathsep.join(sys.path)
+        done = subprocess.run(
+            command, capture_output=True, check=True, env={**os.environ, "PYTHONPATH": path, **environment}
+        )
+        return np.frombuffer(done.stdout, np.float32), done.stderr.decode()
+
+    (best, _), (lower, kernel) = run({}), run({"SPARSIFY_KERNELS_ISA": limit})
+    if limit in {"portable", "no-such-set"}:
+        assert kernel == "f32-portable"
+    assert abs(best - lower).max() < 2e-5
+
+
+def test_auto_takes_the_cheapest() -> None:
+    rng = np.random.default_rng(3)
+    blob = pack(weights(rng, 256, 256, 0.9, False))
+    for n in (1, 128):
+        costs = native.linear_costs(blob, n=n)
+        assert set(costs) <= set(native.kernel_names())
+        assert all(cost > 0 for cost in costs.values())
+        layer = SparseLinear.from_packed(blob, expected_n=n)
+        assert layer.kernel == min(costs, key=lambda name: costs[name])

@@ -1,0 +1,228 @@
+"""The layers for NumPy and PyTorch against float64: any shape, any argument, and what they refuse."""
+
+from __future__ import annotations
+
+import gc
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sparse_graphs import activated, sparse_weights
+from sparsify_kernels import (
+    FormatError,
+    SparseConv,
+    SparseLinear,
+    describe_cpu,
+    kernel_names,
+    library_path,
+    pack,
+    unpack,
+)
+from sparsify_kernels.native import Geometry, convolution_costs, linear_costs
+from sparsify_kernels.torch_operator import SparseLinearModule, linear, replace_linears
+
+ACTIVATIONS = ("none", "relu", "gelu", "gelu_tanh", "silu")
+
+
+@given(
+    rows=st.integers(1, 80),
+    columns=st.integers(1, 200),
+    tokens=st.integers(0, 40),
+    density=st.sampled_from([0.0, 0.03, 0.2, 1.0]),
+    activation=st.sampled_from(ACTIVATIONS),
+    precision=st.sampled_from(["f32", "i8"]),
+    pattern=st.sampled_from(["unstructured", "dense", "block_1x4"]),
+    threads=st.sampled_from([1, 2]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=150)
+def test_any_layer_is_its_float64_product(
+    rows, columns, tokens, density, activation, precision, pattern, threads, seed
+):
+    rng = np.random.default_rng(seed)
+    weights = sparse_weights(rng, rows, columns, density=density)
+    x, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((tokens, columns), rows))
+    residual = rng.standard_normal((tokens, rows)).astype(np.float32)
+    layer = SparseLinear(
+        weights, bias=bias, activation=activation, precision=precision, pattern=pattern, threads=threads
+    )
+    stored = unpack(layer.packed).astype(np.float64)
+    before = x.astype(np.float64) @ stored.T + bias + residual
+    bound = 4e-6 * (np.abs(x) @ np.abs(stored.T)) + 1e-5
+    if precision == "i8":  # activations are rounded to 127 steps of the token's largest
+        bound = bound + 0.51 / 127 * np.abs(x).max(axis=1, keepdims=True) * np.abs(stored).sum(axis=1)
+    # No activation is steeper than 1.2.
+    assert (np.abs(layer(x, residual) - activated(activation, before)) <= 1.2 * bound).all()
+
+
+def test_layer_norm_comes_last():
+    rng = np.random.default_rng(0)
+    weights, x = sparse_weights(rng, 24, 40), rng.standard_normal((5, 40)).astype(np.float32)
+    scale, shift = rng.standard_normal((2, 24)).astype(np.float32)
+    y = SparseLinear(weights, norm=(scale, shift, 1e-5), activation="gelu")(x)
+    expected = torch.nn.functional.layer_norm(
+        torch.nn.functional.gelu(torch.tensor(x).double() @ torch.tensor(weights).double().T),
+        (24,),
+        torch.tensor(scale).double(),
+        torch.tensor(shift).double(),
+        1e-5,
+    )
+    np.testing.assert_allclose(y, expected.numpy(), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("precision", ["f32", "i8"])
+def test_convolution_is_torchs(axes, precision):
+    rng = np.random.default_rng(1)
+    weights = sparse_weights(rng, 12, 4, *[3] * axes)
+    x = rng.standard_normal((2, 8, 11, 13)[: axes + 2]).astype(np.float32)
+    layer = SparseConv(
+        weights, pads=(1,) * 2 * axes, strides=(2,) * axes, groups=2, activation="relu", precision=precision
+    )
+    stored = unpack(layer.packed).reshape(weights.shape)
+    function = torch.nn.functional.conv2d if axes == 2 else torch.nn.functional.conv1d
+    expected = function(torch.tensor(x).double(), torch.tensor(stored).double(), stride=2, padding=1, groups=2)
+    bound = (
+        1e-4 if precision == "f32" else 0.61 / 127 * np.abs(x).max() * np.abs(stored).sum(axis=(1, 2, 3)[: axes + 1])
+    )
+    difference = np.abs(layer(x) - np.maximum(expected.numpy(), 0))
+    assert (difference <= np.reshape(bound, (-1, *[1] * axes))).all()
+
+
+def test_what_is_packed_is_kept_and_not_copied():
+    packed = pack(sparse_weights(np.random.default_rng(2), 24, 40))
+    layer = SparseLinear.from_packed(packed)
+    assert np.shares_memory(layer.packed, packed)
+    assert layer.nbytes > packed.nbytes
+    assert (layer.rows, layer.columns) == (24, 40)
+
+
+def test_packed_weights_may_lie_at_any_address():
+    rng = np.random.default_rng(3)
+    weights, x = sparse_weights(rng, 24, 40), rng.standard_normal((5, 40)).astype(np.float32)
+    packed = pack(weights)
+    for shift in range(9):
+        memory = np.zeros(packed.size + shift, np.uint8)
+        memory[shift:] = packed
+        np.testing.assert_allclose(SparseLinear.from_packed(memory[shift:])(x), x @ weights.T, rtol=1e-4, atol=1e-5)
+
+
+WEIGHTS = sparse_weights(np.random.default_rng(4), 24, 40)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: SparseLinear(WEIGHTS, kernel="fastest"), ValueError, "no kernel is named 'fastest'; there are auto, "),
+        (lambda: SparseLinear(WEIGHTS, activation="swish"), ValueError, "activation must be none, relu"),
+        (lambda: SparseLinear(WEIGHTS, threads=0), ValueError, "threads must be 1 to 1024; got 0"),
+        (lambda: SparseLinear(WEIGHTS, expected_n=-1), ValueError, "expected_n must not be negative; got -1"),
+        (
+            lambda: SparseLinear(WEIGHTS, bias=np.zeros(23, np.float32)),
+            ValueError,
+            "expected bias of shape [24], got [23]",
+        ),
+        (lambda: SparseLinear(WEIGHTS, bias=np.zeros(24)), ValueError, "expected bias in float32, got float64"),
+        (lambda: SparseLinear(WEIGHTS)(np.zeros((3, 39), np.float32)), ValueError, "expected x of shape [..., 40]"),
+        (lambda: SparseLinear(WEIGHTS)(np.zeros((3, 40))), ValueError, "expected x in float32, got float64"),
+        (lambda: SparseLinear(WEIGHTS * np.nan), FormatError, "expected finite weights"),
+        (lambda: SparseLinear.from_packed(pack(WEIGHTS)[:-1]), FormatError, "expected sections"),
+        (lambda: SparseConv(WEIGHTS), ValueError, "expected weights of 3 or 4 axes"),
+        (
+            lambda: SparseConv(np.ones((4, 3, 3, 3), np.float32), pads=(1, 1)),
+            ValueError,
+            "expected 4 pads for a kernel of 2 axes, got 2",
+        ),
+        (
+            lambda: SparseConv(np.ones((4, 3, 3, 3), np.float32))(np.ones((1, 3, 2, 2), np.float32)),
+            ValueError,
+            "does not fit into 2, padding included",
+        ),
+        (lambda: SparseConv(np.ones((4, 3, 3, 3), np.float32), groups=3), ValueError, "do not divide into 3 groups"),
+    ],
+)
+def test_what_is_wrong_is_named(make, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        make()
+
+
+def test_damage_inside_is_refused_by_the_library_itself():
+    packed = pack(WEIGHTS).copy()
+    packed[-1] ^= 1
+    with pytest.raises(FormatError, match="packed weights: "):
+        SparseLinear.from_packed(packed)
+
+
+def test_the_table_says_what_can_run_and_for_how_much():
+    packed, geometry = pack(WEIGHTS), Geometry((1, 1))
+    for costs in (
+        linear_costs(packed, n=8),
+        convolution_costs(packed, geometry, height=4, width=4),
+    ):
+        assert costs
+        assert set(costs) <= set(kernel_names())
+        assert all(cost > 0 for cost in costs.values())
+    costs = linear_costs(packed, n=8)
+    assert SparseLinear(WEIGHTS, expected_n=8).kernel == min(costs, key=costs.__getitem__)
+    for name in costs:
+        assert SparseLinear(WEIGHTS, kernel=name).kernel == name
+    assert library_path().is_file()
+    assert describe_cpu()
+
+
+def test_pytorchs_operator_is_the_linear_layer_and_its_fake_agrees():
+    packed, bias = torch.from_numpy(pack(WEIGHTS)), torch.randn(24)
+    x = torch.randn(2, 5, 40)
+    expected = torch.nn.functional.silu(x.double() @ torch.from_numpy(WEIGHTS).double().T + bias)
+    torch.testing.assert_close(linear(x, packed, bias, 24, "silu").double(), expected, rtol=1e-5, atol=2e-5)
+    torch.library.opcheck(linear, (x, packed, bias, 24, "silu"))
+    torch.library.opcheck(linear, (x[:0], packed, None, 24, "none"))
+
+
+def test_pytorchs_operator_sees_that_weights_were_written_to():
+    packed = torch.from_numpy(pack(WEIGHTS))
+    x = torch.randn(3, 40)
+    before = linear(x, packed, None, 24, "none")
+    packed.copy_(torch.from_numpy(pack(-WEIGHTS)))
+    torch.testing.assert_close(linear(x, packed, None, 24, "none"), -before)
+
+
+def test_pytorchs_operator_refuses_what_does_not_fit():
+    packed = torch.from_numpy(pack(WEIGHTS))
+    with pytest.raises(ValueError, match="expected packed weights of 23 rows, got 24"):
+        linear(torch.zeros(1, 40), packed, None, 23, "none")
+    with pytest.raises(ValueError, match="expected an activation among none, relu"):
+        linear(torch.zeros(1, 40), packed, None, 24, "swish")
+
+
+def test_sparse_linears_of_a_model_are_replaced_and_dense_ones_stay():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 24), nn.ReLU(), nn.Sequential(nn.Linear(24, 30, bias=False)), nn.Linear(30, 4))
+    with torch.no_grad():
+        for layer in (model[0], model[2][0]):
+            layer.weight *= torch.rand_like(layer.weight) < 0.1
+    x = torch.randn(5, 40)
+    with torch.no_grad():
+        expected = model(x)
+        assert replace_linears(model) == ["0", "2.0"]
+        assert isinstance(model[0], SparseLinearModule)
+        assert type(model[3]) is nn.Linear
+        torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_was_prepared_goes_with_its_tensor():
+    from sparsify_kernels import torch_operator
+
+    gc.collect()
+    held = len(torch_operator._prepared)
+    packed = torch.from_numpy(pack(WEIGHTS))
+    linear(torch.zeros(1, 40), packed, None, 24, "none")
+    assert len(torch_operator._prepared) == held + 1
+    del packed
+    gc.collect()
+    assert len(torch_operator._prepared) == held

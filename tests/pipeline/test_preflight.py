@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparsify.pipeline.preflight import idle_search
+from sparsify.recipe.prune_recipe import PruneRecipe
+
+
+def recipe(pattern: str, target: dict[str, float], runtime: str = "onnxruntime-cpu") -> PruneRecipe:
+    values: dict[str, Any] = {
+        "kind": "prune",
+        "name": "a",
+        "trained": {"model": "lenet-300-100"},
+        "data": "digits",
+        "removal": {"pattern": pattern},
+        "target": target,
+        "export": {"targets": [runtime]},
+    }
+    return PruneRecipe.model_validate(values)
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "block:4x1"])
+@pytest.mark.parametrize("target", [{"speedup": 2.0}, {"latency_ms": 5.0}])
+def test_a_search_for_time_by_zeros_on_dense_kernels_is_told_with_its_mend(pattern: str, target: dict[str, float]):
+    said = idle_search(recipe(pattern, target))
+    assert said.startswith(f"target {next(iter(target))}: {pattern} leaves zeros in place, which onnxruntime-cpu")
+    assert "choose the pattern channel" in said
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target", "runtime"),
+    [
+        ("channel", {"speedup": 2.0}, "onnxruntime-cpu"),
+        ("unstructured", {"sparsity": 0.9}, "onnxruntime-cpu"),
+        ("unstructured", {"size": 1000}, "onnxruntime-cpu"),
+        ("unstructured", {"speedup": 2.0}, "sparse-cpu"),
+    ],
+)
+def test_what_can_be_found_is_searched_without_a_word(pattern: str, target: dict[str, float], runtime: str):
+    assert idle_search(recipe(pattern, target, runtime)) == ""
