@@ -21,7 +21,6 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
 
 demo: $(VENV)/.ready-to-run ## set up, then find, probe, export and time winning tickets on digits
-	@$(MAKE) --no-print-directory kernels-if-possible
 	$(BIN)/sparsify run recipes/digits.yaml --run-dir runs/digits
 	@echo "report: $(CURDIR)/runs/digits/report.html"
 

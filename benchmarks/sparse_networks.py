@@ -35,7 +35,7 @@ def bert_base(sparsity: float, *, block: int = 1, tokens: int = 128, layers: int
         x = g.layer_norm(g.node("Add", [x, g.linear(merged, width, width)]), width)
         inner = g.gelu(g.linear(x, width, hidden))
         x = g.layer_norm(g.node("Add", [x, g.linear(inner, hidden, width)]), width)
-    return g.model([1, tokens, width], x)
+    return g.model([1, tokens, width], x, [1, tokens, width])
 
 
 def resnet50(sparsity: float, *, block: int = 1, side: int = 224) -> ModelProto:
@@ -77,7 +77,7 @@ def mobilenet_v2(sparsity: float, *, block: int = 1, side: int = 224) -> ModelPr
 def gemv(sparsity: float, *, block: int = 1, size: int = 4096) -> ModelProto:
     """One square linear layer on one token, as autoregressive decoding has them."""
     g = _Graph(sparsity, block)
-    return g.model([1, size], g.linear("x", size, size))
+    return g.model([1, size], g.linear("x", size, size), [1, size])
 
 
 NETWORKS: dict[str, Callable[..., ModelProto]] = {
@@ -161,14 +161,13 @@ class _Graph:
     def classified(self, x: str, channels: int, shape: list[int]) -> ModelProto:
         x = self.node("Flatten", [self.node("GlobalAveragePool", [x])], axis=1)
         weight = self._weight(1000, channels, dense=True)
-        return self.model(
-            shape, self.node("Gemm", [x, self.constant(weight), self.constant(self._small(1000))], transB=1)
-        )
+        named = [x, self.constant(weight), self.constant(self._small(1000))]
+        return self.model(shape, self.node("Gemm", named, transB=1), [1, 1000])
 
-    def model(self, shape: list[int], y: str) -> ModelProto:
+    def model(self, shape: list[int], y: str, made_shape: list[int]) -> ModelProto:
         self._nodes.append(helper.make_node("Identity", [y], ["y"], name="identity"))
         given = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-        made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        made = helper.make_tensor_value_info("y", TensorProto.FLOAT, made_shape)
         graph = helper.make_graph(self._nodes, "network", [given], [made], self._tensors)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 

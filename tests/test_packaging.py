@@ -96,6 +96,7 @@ def test_wheel_says_what_it_is(wheel):
         "vision",
         "hf",
         "lightning",
+        "sparse-cpu",
         "dev",
     }
     assert f"{info}/licenses/LICENSE" in archive.namelist()
