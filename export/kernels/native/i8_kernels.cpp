@@ -42,7 +42,7 @@ constexpr KernelInfo AMX = {
     [](const Cpu& cpu, const Weights& weights, const Shape&) {
       return is_i8(weights) && cpu.amx_int8 && cpu.avx512_vbmi2 && cpu.avx512_vnni && weights.pattern != Pattern::dense;
     },
-    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 0.0008, 1.5); },
+    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 0.00115, 1.5); },
     prepare_amx};
 
 constexpr KernelInfo AMX_DENSE = {
@@ -50,7 +50,7 @@ constexpr KernelInfo AMX_DENSE = {
     [](const Cpu& cpu, const Weights& weights, const Shape&) {
       return is_i8(weights) && cpu.amx_int8 && cpu.avx512_vbmi2 && cpu.avx512_vnni && weights.pattern == Pattern::dense;
     },
-    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 0.0007, 3.0); },
+    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 0.00115, 10.0); },
     prepare_amx};
 
 #endif
@@ -87,7 +87,7 @@ constexpr KernelInfo GEMV = {
 constexpr KernelInfo VNNI = {
     "i8-vnni-1x4", "int8 weights in quads of columns, any layout: one AVX-512 VNNI instruction a quad and 16 positions",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 0.65); },
+    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 0.7); },
     prepare<avx512vnni_quads>};
 
 constexpr KernelInfo AVXVNNI = {
