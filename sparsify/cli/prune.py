@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsify.cli import prune_options as options
+from sparsify.cli.shapes import read_shape
 from sparsify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def command(
             allocation=allocation,
             overrides=options.layers(layer or []),
             calibration=data,
-            shapes=dict(map(options.shape, shape or ())),
+            shapes=dict(map(read_shape, shape or ())),
             seed=seed,
             as_json=as_json,
         )

@@ -81,11 +81,13 @@ def _word(text: str) -> str:
 def pattern_for(pattern: str | None, target: Mapping[str, Any], runtime: str) -> str:
     """The pattern as given; else what can meet the target: fewer channels where work or time is to be saved.
 
-    A runtime with sparse kernels, one called `sparse-...`, saves time by zeros too.
+    A runtime with sparse kernels saves time by zeros too.
     """
+    from sparsify_export.targets import skips_zeros
+
     if pattern is not None:
         return pattern
-    timed = any(target[kind] is not None for kind in ("latency_ms", "speedup")) and not runtime.startswith("sparse-")
+    timed = any(target[kind] is not None for kind in ("latency_ms", "speedup")) and not skips_zeros(runtime)
     return "channel" if timed or target["macs"] is not None else "unstructured"
 
 
@@ -124,15 +126,3 @@ def size_in_bytes(text: str) -> int:
     if match is None or match[2].lower() not in _BYTES:
         raise UsageError(f"--size: expected bytes such as 2MB, 500kB or 1.5MiB, got {text!r}")
     return round(number("--size", match[1], "") * _BYTES[match[2].lower()])
-
-
-def shape(text: str) -> tuple[str, tuple[int, ...]]:
-    """`NAME=1x3x224x224` as a name and a shape."""
-    name, _, sizes = text.rpartition("=")
-    try:
-        sides = tuple(int(size) for size in sizes.split("x"))
-    except ValueError:
-        sides = ()
-    if not name or not sides or min(sides) < 1:
-        raise UsageError(f"--shape: expected an input and its shape such as name=1x3x224x224, got {text!r}")
-    return name, sides

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sparsify.pipeline.plan import Plan
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.report.sentence import zeros_take_time
-from sparsify_export.targets import TARGETS
+from sparsify_export.targets import TARGETS, skips_zeros
 
 
 def preflight(plan: Plan, *, exports: bool) -> None:
@@ -47,7 +47,7 @@ def idle_search(recipe: PruneRecipe) -> str:
     timed = target.latency_ms is not None or target.speedup is not None
     if not timed or not zeros_take_time(str(pattern), runtime):
         return ""
-    sparse = [name for name in TARGETS if name.startswith("sparse-")]
+    sparse = [name for name in TARGETS if skips_zeros(name)]
     mend = f", or a runtime with sparse kernels ({', '.join(sparse)})" if sparse else ""
     return (
         f"target {target.kind}: {pattern} leaves zeros in place, which {runtime} multiplies like any other number, so "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from sparsify.machine import versions
+from sparsify_export.targets import TARGETS
 
 Kind = Literal[
     "dense",
@@ -58,8 +59,6 @@ _DISTRIBUTIONS: dict[Kind, tuple[str, ...]] = {
     "model": ("torch",),
     "compare": ("torch",),
 }
-# By target, distributions without which no other target does anything else.
-_OPERATORS = {"sparse-cpu": ("sparsify-kernels",)}
 
 
 @dataclass(frozen=True)
@@ -89,5 +88,6 @@ class Stage:
 
     def versions(self) -> dict[str, str]:
         """The versions that its key depends on."""
-        operators = _OPERATORS.get(getattr(self.spec, "target", ""), ())
-        return {"format": str(FORMATS[self.kind])} | versions(*_DISTRIBUTIONS[self.kind], *operators)
+        target = TARGETS.get(getattr(self.spec, "target", ""))
+        more = () if target is None else target.distributions
+        return {"format": str(FORMATS[self.kind])} | versions(*_DISTRIBUTIONS[self.kind], *more)

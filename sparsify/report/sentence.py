@@ -8,6 +8,7 @@ from typing import Any
 from sparsify.report import read
 from sparsify.report.words import between, counted, percent, points, ratio
 from sparsify.stats.levels import MINIMUM_REPLICATES
+from sparsify_export.targets import skips_zeros
 
 
 def dead_weight_sentence(metrics: Mapping[str, Any]) -> str:
@@ -147,7 +148,7 @@ def _why(metrics: Mapping[str, Any], target: str, joint: str) -> str:
 
 def zeros_take_time(pattern: str, target: str) -> bool:
     """Whether zeros of a pattern take the time of other numbers: of masks, where a runtime has no sparse kernels."""
-    return pattern.partition(":")[0] in ("unstructured", "block") and not target.startswith("sparse-")
+    return pattern.partition(":")[0] in ("unstructured", "block") and not skips_zeros(target)
 
 
 def _probe(metrics: Mapping[str, Any]) -> str:

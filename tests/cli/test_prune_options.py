@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from sparsify.cli.prune_options import pattern_for, run_name, shape
-from sparsify.errors import UsageError
+from sparsify.cli.prune_options import pattern_for, run_name
 from sparsify.recipe.prune_recipe import KINDS
 
 
@@ -40,10 +39,3 @@ def test_of_a_long_name_the_target_is_kept():
 def test_without_a_pattern_it_is_one_that_can_meet_the_target(asked: dict[str, Any], runtime: str, expected: str):
     assert pattern_for(None, asked, runtime) == expected
     assert pattern_for("2:4", asked, runtime) == "2:4"
-
-
-def test_a_shape_is_a_name_and_its_sides():
-    assert shape("a=b=1x3x8") == ("a=b", (1, 3, 8))
-    for wrong in ("1x3", "a=", "a=1x0", "a=1,3", "=1x3"):
-        with pytest.raises(UsageError, match="--shape: expected an input and its shape"):
-            shape(wrong)

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 
 from sparsify.errors import UnavailableError
+from sparsify_export.targets import TARGETS
 
-MEND = "pip install 'sparsify-tickets[sparse-cpu]', or, in a checkout, `make kernels`"
+MEND = TARGETS["sparse-cpu"].needs
 
 
 def kernels() -> tuple[ModuleType, ModuleType]:

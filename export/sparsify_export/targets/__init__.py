@@ -21,6 +21,8 @@ class Target:
     """What must be there for it to run."""
     sparse: bool = False
     """Whether graphs are rewritten, so that operators skip the zeros of their weights."""
+    distributions: tuple[str, ...] = ()
+    """Whose versions decide what it does, beside those that every target depends on."""
 
 
 _ALL = (
@@ -38,6 +40,7 @@ _ALL = (
         provider="CPU",
         needs="pip install 'sparsify-tickets[sparse-cpu]', or, in a checkout, `make kernels`",
         sparse=True,
+        distributions=("sparsify-kernels",),
     ),
     Target(
         name="onnxruntime-cuda",
@@ -70,3 +73,8 @@ _ALL = (
 )
 
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}
+
+
+def skips_zeros(name: str) -> bool:
+    """Whether zeros that lie in place save time on the target of this name; not where there is no such target."""
+    return name in TARGETS and TARGETS[name].sparse
