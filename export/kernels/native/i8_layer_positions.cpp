@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "i8_amx.h"
+#include "i8_groups.h"
 #include "i8_integers.h"
 #include "i8_planes.h"
 #include "i8_prepared.h"
@@ -22,16 +23,14 @@ constexpr int64_t step_quads = step_columns / 4;
 class AmxPositionLayer final : public Prepared {
  public:
   AmxPositionLayer(const Weights& weights, const Shape& shape)
-      : groups_(shape.layout == Layout::image ? shape.image.groups : 1), rows_(weights.rows / groups_) {
-    const bool image = shape.layout == Layout::image;
-    const int64_t taps = image ? int64_t{shape.image.kernel_height} * shape.image.kernel_width : 1;
-    channels_ = weights.columns / taps;
-    const std::vector<int32_t> order = plane_order(channels_, taps);
+      : groups_(weights, shape) {
+    const std::vector<int32_t> order = plane_order(groups_.channels, groups_.taps);
     const AlignedArray<int8_t> integers = dense_integers(weights, order);
     const int64_t columns = static_cast<int64_t>(order.size());
-    in_place_ = taps == 1 || (channels_ + 3) / 4 % step_quads == 0;
-    for (int64_t g = 0; g < groups_; ++g) {
-      panels_.emplace_back(integers.data() + g * rows_ * columns, rows_, columns, weights.scales + g * rows_,
+    in_place_ = groups_.taps == 1 || (groups_.channels + 3) / 4 % step_quads == 0;
+    const int64_t rows = groups_.rows;
+    for (int64_t g = 0; g < groups_.count; ++g) {
+      panels_.emplace_back(integers.data() + g * rows * columns, rows, columns, weights.scales + g * rows,
                            Operand::first, weights.pattern != Pattern::dense);
     }
   }
@@ -43,18 +42,9 @@ class AmxPositionLayer final : public Prepared {
   }
 
   void run(const Problem& problem, Pool& pool) const override {
-    const bool image = problem.layout == Layout::image;
-    const PlaneMap map = image ? image_map(problem.image) : channel_major_map(channels_, problem.n);
-    const int64_t in_group = channels_ * (image ? int64_t{problem.image.height} * problem.image.width : problem.n);
-    for (int64_t i = 0; i < problem.batch * groups_; ++i) {
-      const int64_t group = i % groups_, skipped = i * rows_ * problem.n;
-      Problem one = problem;
-      one.x += i * in_group;
-      one.y += skipped;
-      if (one.epilogue.residual) one.epilogue.residual += skipped;
-      if (one.epilogue.bias) one.epilogue.bias += group * rows_;
+    groups_.for_each(problem, [&](const Problem& one, const PlaneMap& map, int64_t group) {
       run_group(one, map, panels_[static_cast<size_t>(group)].view(), pool);
-    }
+    });
   }
 
  private:
@@ -64,11 +54,11 @@ class AmxPositionLayer final : public Prepared {
     uint8_t* const planes = thread_scratch(Scratch::activations, static_cast<size_t>(room));
     float* const steps = reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(pairs) * 128));
     if (problem.layout == Layout::image) {
-      const float absmax = quantizer().absmax(problem.x, channels_ * problem.image.height * problem.image.width);
+      const float absmax = quantizer().absmax(problem.x, groups_.channels * problem.image.height * problem.image.width);
       std::fill(steps, steps + pairs * 32, byte_scale(absmax).step);
       fill_image(map, problem.image, problem.x, absmax, planes, pool);
     } else {
-      fill_channel_major(map, problem.x, channels_, problem.n, planes, steps, pool);
+      fill_channel_major(map, problem.x, groups_.channels, problem.n, planes, steps, pool);
     }
     const int64_t blocks = (map.positions + most_positions - 1) / most_positions;
     const int64_t parts = blocks >= pool.threads() ? 1 : std::min<int64_t>(pool.threads(), weights.panels);
@@ -113,7 +103,7 @@ class AmxPositionLayer final : public Prepared {
     return to;
   }
 
-  int64_t groups_, rows_, channels_;  // a group's rows and channels
+  Groups groups_;
   bool in_place_;
   std::vector<Panels> panels_;
 };

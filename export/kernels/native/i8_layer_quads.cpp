@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "epilogue.h"
+#include "i8_groups.h"
 #include "i8_integers.h"
 #include "i8_planes.h"
 #include "i8_prepared.h"
@@ -80,15 +81,15 @@ void multiply_tile(const Ready& ready, const QuadLoops& loops, int64_t tile, Ran
 class QuadLayer final : public Prepared {
  public:
   QuadLayer(const QuadLoops& loops, const Weights& weights, const Shape& shape)
-      : loops_(loops), groups_(shape.layout == Layout::image ? shape.image.groups : 1), rows_(weights.rows / groups_),
+      : loops_(loops), groups_(weights, shape),
         scales_(weights.scales, weights.scales + weights.rows) {
-    const bool image = shape.layout == Layout::image;
-    const int64_t taps = image ? int64_t{shape.image.kernel_height} * shape.image.kernel_width : 1;
-    channels_ = weights.columns / taps;
-    const std::vector<int32_t> order = plane_order(channels_, taps);
+    const std::vector<int32_t> order = plane_order(groups_.channels, groups_.taps);
     const AlignedArray<int8_t> integers = dense_integers(weights, order);
     const int64_t columns = static_cast<int64_t>(order.size());
-    for (int64_t g = 0; g < groups_; ++g) quads_.emplace_back(integers.data() + g * rows_ * columns, rows_, columns);
+    const int64_t rows = groups_.rows;
+    for (int64_t g = 0; g < groups_.count; ++g) {
+      quads_.emplace_back(integers.data() + g * rows * columns, rows, columns);
+    }
   }
 
   size_t bytes() const override {
@@ -98,18 +99,9 @@ class QuadLayer final : public Prepared {
   }
 
   void run(const Problem& problem, Pool& pool) const override {
-    const bool image = problem.layout == Layout::image;
-    const PlaneMap map = image ? image_map(problem.image) : channel_major_map(channels_, problem.n);
-    const int64_t in_group = channels_ * (image ? int64_t{problem.image.height} * problem.image.width : problem.n);
-    for (int64_t i = 0; i < problem.batch * groups_; ++i) {
-      const int64_t group = i % groups_, skipped = i * rows_ * problem.n;
-      Problem one = problem;
-      one.x += i * in_group;
-      one.y += skipped;
-      if (one.epilogue.residual) one.epilogue.residual += skipped;
-      if (one.epilogue.bias) one.epilogue.bias += group * rows_;
+    groups_.for_each(problem, [&](const Problem& one, const PlaneMap& map, int64_t group) {
       run_group(one, map, group, pool);
-    }
+    });
   }
 
  private:
@@ -120,27 +112,27 @@ class QuadLayer final : public Prepared {
         reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(tiles * tile_positions) * 4));
     fill(problem, map, planes, steps, pool);
     const QuadView weights = quads_[static_cast<size_t>(group)].view();
-    const Ready ready{problem, map, planes, steps, scales_.data() + group * rows_, weights};
-    const int64_t bands = (rows_ + band_rows - 1) / band_rows;
+    const Ready ready{problem, map, planes, steps, scales_.data() + group * groups_.rows, weights};
+    const int64_t bands = (groups_.rows + band_rows - 1) / band_rows;
     const int64_t parts = tiles >= pool.threads() ? 1 : std::min<int64_t>(pool.threads(), bands);
     pool.for_each(static_cast<size_t>(tiles * parts), [&](size_t task) {
       const int64_t i = static_cast<int64_t>(task);
-      multiply_tile(ready, loops_, i / parts, share_of(rows_, parts, i % parts, band_rows));
+      multiply_tile(ready, loops_, i / parts, share_of(groups_.rows, parts, i % parts, band_rows));
     });
     if (problem.layout != Layout::token_major) return;
     pool.for_each(static_cast<size_t>(tiles), [&](size_t tile) {
       const int64_t first = static_cast<int64_t>(tile) * tile_positions;
-      finish_token_major(problem.epilogue, problem.y, rows_, first, std::min(tile_positions, problem.n - first));
+      finish_token_major(problem.epilogue, problem.y, groups_.rows, first, std::min(tile_positions, problem.n - first));
     });
   }
 
   void fill(const Problem& problem, const PlaneMap& map, uint8_t* planes, float* steps, Pool& pool) const {
     if (problem.layout == Layout::token_major) {
-      fill_token_major(map, problem.x, channels_, problem.n, planes, steps, pool);
+      fill_token_major(map, problem.x, groups_.channels, problem.n, planes, steps, pool);
     } else if (problem.layout == Layout::channel_major) {
-      fill_channel_major(map, problem.x, channels_, problem.n, planes, steps, pool);
+      fill_channel_major(map, problem.x, groups_.channels, problem.n, planes, steps, pool);
     } else {
-      const float absmax = quantizer().absmax(problem.x, channels_ * problem.image.height * problem.image.width);
+      const float absmax = quantizer().absmax(problem.x, groups_.channels * problem.image.height * problem.image.width);
       const int64_t tiles = (map.positions + tile_positions - 1) / tile_positions;
       std::fill(steps, steps + tiles * tile_positions, byte_scale(absmax).step);
       fill_image(map, problem.image, problem.x, absmax, planes, pool);
@@ -148,7 +140,7 @@ class QuadLayer final : public Prepared {
   }
 
   const QuadLoops& loops_;
-  int64_t groups_, rows_, channels_;  // a group's rows and channels
+  Groups groups_;
   std::vector<float> scales_;
   std::vector<Quads> quads_;
 };

@@ -1,0 +1,38 @@
+// A layer by its groups: every group of every image is a product of its own, all of one shape.
+#pragma once
+
+#include "i8_planes.h"
+#include "kernel.h"
+
+namespace sparsify {
+
+struct Groups {
+  Groups(const Weights& weights, const Shape& shape)
+      : image(shape.layout == Layout::image), count(image ? shape.image.groups : 1), rows(weights.rows / count),
+        taps(image ? int64_t{shape.image.kernel_height} * shape.image.kernel_width : 1),
+        channels(weights.columns / taps) {}
+
+  bool image;
+  int64_t count;
+  int64_t rows;      // of one group
+  int64_t taps;      // positions of the kernel
+  int64_t channels;  // of one group
+
+  // Calls run(problem, map, group) for one group of one image after the other; x, y, bias and residual are its own.
+  template <class Run>
+  void for_each(const Problem& problem, Run&& run) const {
+    const PlaneMap map = image ? image_map(problem.image) : channel_major_map(channels, problem.n);
+    const int64_t in_group = channels * (image ? int64_t{problem.image.height} * problem.image.width : problem.n);
+    for (int64_t i = 0; i < problem.batch * count; ++i) {
+      const int64_t group = i % count, skipped = i * rows * problem.n;
+      Problem one = problem;
+      one.x += i * in_group;
+      one.y += skipped;
+      if (one.epilogue.residual) one.epilogue.residual += skipped;
+      if (one.epilogue.bias) one.epilogue.bias += group * rows;
+      run(one, map, group);
+    }
+  }
+};
+
+}  // namespace sparsify
