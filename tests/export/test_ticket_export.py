@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from sparsify.data.load import Data, Split
+from sparsify.data.load import Data
 from sparsify.errors import CorruptError, UnavailableError, UsageError
 from sparsify.lottery.network import Network
-from sparsify.store.weights import load_tensors, save_tensors
+from sparsify.store.weights import load_tensors
 from sparsify_export import parity as parity_module
 from sparsify_export import ticket_export
 from sparsify_export.onnx_check import load_graph, weight_zeros
@@ -18,34 +18,21 @@ from sparsify_export.runtimes.onnxrt import OnnxRuntime
 from sparsify_export.storage import unpack
 from sparsify_export.targets import TARGETS
 from sparsify_export.ticket_export import export_ticket, real_inputs
+from written_tickets import images, write_ticket
 
 CPU = TARGETS["onnxruntime-cpu"]
-
-
-def write_ticket(folder: Path, sparsity: float) -> Path:
-    """What an export reads of a ticket: the network, and trained weights whose removed ones are zero."""
-    folder.mkdir()
-    network = Network("mlp:16-12-8-3", (1, 4, 4), 3)
-    network.save(folder)
-    weights = network.build(seed=0).state_dict()
-    for value in weights.values():
-        if value.ndim == 2:
-            value[value.abs() < value.abs().flatten().quantile(sparsity)] = 0
-    save_tensors(folder / "weights.safetensors", weights)
-    return folder
+NETWORK = Network("mlp:16-12-8-3", (1, 4, 4), 3)
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    images = torch.randn(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    split = Split(images, torch.zeros(30, dtype=torch.int64))
-    return Data(split, split, split, (1, 4, 4), 3)
+    return images((1, 4, 4), classes=3, count=30)
 
 
 @pytest.fixture(scope="module")
 def tickets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("tickets")
-    return write_ticket(root / "ticket", 0.9), write_ticket(root / "dense", 0.0)
+    return write_ticket(root / "ticket", NETWORK, 0.9), write_ticket(root / "dense", NETWORK, 0.0)
 
 
 @pytest.fixture(scope="module")

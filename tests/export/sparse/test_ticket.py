@@ -6,17 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from sparsify_export.sparse.available import why_not
 
 if (missing := why_not()) is not None:
     pytest.skip(missing, allow_module_level=True)
 
-from sparsify.data.load import Data, Split
+from sparsify.data.load import Data
 from sparsify.lottery.network import Network
 from sparsify.recipe.spec import LatencySpec
-from sparsify.store.weights import save_tensors
 from sparsify_export.latency import measure_target
 from sparsify_export.onnx_check import load_graph, precision_of
 from sparsify_export.sparse.operators import are_used_by
@@ -24,32 +22,20 @@ from sparsify_export.sparse.options import SparseOptions
 from sparsify_export.sparse.plan import stored_plan
 from sparsify_export.targets import TARGETS
 from sparsify_export.ticket_export import export_ticket
+from written_tickets import images, write_ticket
 
 TARGET = TARGETS["sparse-cpu"]
-
-
-def write_ticket(folder: Path, sparsity: float) -> Path:
-    folder.mkdir()
-    network = Network("mlp:256-96-64-10", (1, 16, 16), 10)
-    network.save(folder)
-    weights = network.build(seed=0).state_dict()
-    for value in weights.values():
-        if value.ndim == 2:
-            value[value.abs() < value.abs().flatten().quantile(sparsity)] = 0
-    save_tensors(folder / "weights.safetensors", weights)
-    return folder
+NETWORK = Network("mlp:256-96-64-10", (1, 16, 16), 10)
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    images = torch.randn(70, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    split = Split(images, torch.zeros(70, dtype=torch.int64))
-    return Data(split, split, split, (1, 16, 16), 10)
+    return images((1, 16, 16), classes=10, count=70)
 
 
 @pytest.fixture
 def tickets(tmp_path: Path) -> tuple[Path, Path]:
-    return write_ticket(tmp_path / "ticket", 0.9), write_ticket(tmp_path / "dense", 0.0)
+    return write_ticket(tmp_path / "ticket", NETWORK, 0.9), write_ticket(tmp_path / "dense", NETWORK, 0.0)
 
 
 @pytest.mark.parametrize("precision", ["f32", "i8"])
