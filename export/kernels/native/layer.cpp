@@ -52,7 +52,7 @@ Blob::Blob(std::span<const std::byte> bytes) {
     bytes = std::as_bytes(std::span(copy_.get(), (bytes.size() + 7) / 8)).first(bytes.size());
   }
   std::string error;
-  if (!parse_weights(bytes, &weights_, &error)) throw FormatError("packed weights: " + error);
+  if (!parse_weights(bytes, &weights_, &error)) throw FormatError(error);
 }
 
 Shape linear_shape(int64_t n, int threads) { return Shape{Layout::token_major, n, Image{}, threads}; }
