@@ -3,7 +3,9 @@
 LeNet-300-100, 60,000 images of Fashion-MNIST by 128, one thread. Goals: ours within 1.1 of the bare loop; masked within
 1.05 of dense.
 
-    python benchmarks/bench_training.py [--rounds 15] [--open-lth CHECKOUT --scratch FOLDER] [--no-write]
+    python benchmarks/bench_training.py [--rounds 15] [--only sgd] [--open-lth CHECKOUT --scratch FOLDER] [--no-write]
+
+`--only` times one optimiser, and writes its result apart.
 """
 
 from __future__ import annotations
@@ -82,7 +84,7 @@ def main() -> None:
     peer = open_lth(options.open_lth, options.scratch) if options.open_lth else nullcontext()
     with peer as epoch_of_open_lth:
         arms: dict[str, Callable[[], float]] = {}
-        for name in OPTIMIZERS:
+        for name in [options.only] if options.only else OPTIMIZERS:
             arms[f"bare {name}"] = bare(data.train, name)
             arms[f"ours dense {name}"] = ours(data, name, masked=False)
             arms[f"ours masked {name}"] = ours(data, name, masked=True)
@@ -99,13 +101,14 @@ def main() -> None:
             "seconds": samples,
             "ratios": [row.to_json() for row in comparisons],
         }
-        write("training", document)
+        write(f"training_{options.only}" if options.only else "training", document)
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="epochs of each arm that count")
+    parser.add_argument("--only", choices=tuple(OPTIMIZERS), help="time one optimiser")
     parser.add_argument("--open-lth", type=Path, help="a checkout of open_lth; see README.md")
     parser.add_argument("--scratch", type=Path, help="a folder for open_lth's data, outside this repository")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
