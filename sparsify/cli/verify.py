@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsify.errors import CorruptError, InputOutputError
-from sparsify.store.layout import MANIFEST, RESOLVED, STAGE
+from sparsify.store.layout import MANIFEST, METRICS, REPORT, RESOLVED, STAGE
 
 if TYPE_CHECKING:
     from sparsify.store.damage import Checked
@@ -42,6 +42,19 @@ def _document(run: Path, checked: Checked) -> dict[str, object]:
     }
 
 
+def _mends(run: Path, checked: Checked) -> list[str]:
+    """What to do about the damage, each thing once: what is written last is made from the rest."""
+    from sparsify.store.resolved import mend_of
+
+    damaged = {found.path for found in checked.damage if not found.harmless}
+    mends = [mend_of(run / RESOLVED)] if RESOLVED in damaged else []
+    if damaged & {MANIFEST, METRICS, REPORT}:
+        mends.append(f"remove {MANIFEST} and run the same command again")
+    if damaged - {RESOLVED, MANIFEST, METRICS, REPORT}:
+        mends.append("remove the stage's folder and run the same command again")
+    return mends
+
+
 def _text(run: Path, checked: Checked) -> str:
     lines = [
         f"{'warning' if found.harmless else 'DAMAGED'}: {run / found.path}: {found.problem}: {found.detail}"
@@ -49,5 +62,5 @@ def _text(run: Path, checked: Checked) -> str:
     ]
     state = "" if checked.finished or (run / STAGE).exists() else "; the run is unfinished, the same command resumes it"
     bad = sum(not found.harmless for found in checked.damage)
-    verdict = "intact" if checked.intact else f"{bad} damaged: remove the stage's folder and run the same command again"
+    verdict = "intact" if checked.intact else f"{bad} damaged: {'; '.join(_mends(run, checked))}"
     return "\n".join([*lines, f"{run}: {checked.files} files checked, stages: {checked.stages}, {verdict}{state}"])

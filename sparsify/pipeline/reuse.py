@@ -8,17 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparsify.store.atomic import new_folder
-from sparsify.store.run import Run
+from sparsify.store.run import stages_of
 from sparsify.store.stage import StageRecord, check_stage, read_stage
 
 
 class Shelf:
-    """The complete stages of `runs`, by key."""
+    """The complete stages of `runs`, by key. A run whose recipe is damaged lends its stages all the same.
+
+    Raises:
+        InputOutputError: One of `runs` is no run folder.
+        CorruptError: A stage's record was changed.
+    """
 
     def __init__(self, runs: Sequence[Path]) -> None:
         self._folders: dict[str, Path] = {}
         for root in runs:
-            for path, record in Run.load(root).stages().items():
+            for path, record in stages_of(root).items():
                 self._folders.setdefault(record.key, root / path)
 
     def __contains__(self, key: str) -> bool:

@@ -35,8 +35,15 @@ def read_resolved(path: Path) -> dict[str, Any]:
         raise InputOutputError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
     body, seal, _ = text.rpartition(_SEAL)
     if not seal or _sealed(body) != text:
-        raise CorruptError(f"{path}: changed since it was written: it does not end with the digest of its own lines")
+        raise CorruptError(
+            f"{path}: changed since it was written: it does not end with the digest of its own lines; {mend_of(path)}"
+        )
     return parse_resolved(path, body)
+
+
+def mend_of(path: Path) -> str:
+    """How to go on from a run whose `resolved.yaml` is damaged: the stages do not depend on it."""
+    return f"its stages can be kept: run the recipe into another --run-dir with --reuse {path.parent}"
 
 
 def parse_resolved(path: Path, text: str) -> dict[str, Any]:

@@ -64,16 +64,11 @@ class Run:
             CorruptError: Its `resolved.yaml` was changed.
         """
         root = Path(root)
-        path = root / RESOLVED
-        if not path.is_file():
-            raise InputOutputError(f"{root}: expected a run folder (with {RESOLVED}), got none")
-        return cls(root, read_resolved(path))
+        return cls(root, read_resolved(_require_recipe(root)))
 
     def stages(self) -> dict[str, StageRecord]:
         """Folder relative to the run -> record, of every finished stage, sorted. Raises `CorruptError`."""
-        found = (Path(name).parent for name in walk(self.root) if Path(name).name == STAGE)
-        records = {folder.as_posix(): read_stage(self.root / folder) for folder in found}
-        return {path: record for path, record in sorted(records.items()) if record is not None}
+        return stages_of(self.root)
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest, or None while the run is unfinished. Raises `CorruptError`."""
@@ -109,6 +104,26 @@ class Run:
     def verify(self) -> list[Damage]:
         """Everything wrong with the folder's files, sorted by path; see `Damage`."""
         return list(check_folder(self.root).damage)
+
+
+def stages_of(root: Path) -> dict[str, StageRecord]:
+    """Folder relative to the run -> record, of every finished stage, sorted; the recipe is not read.
+
+    Raises:
+        InputOutputError: `root` is no run folder.
+        CorruptError: A record was changed.
+    """
+    _require_recipe(root)
+    found = (Path(name).parent for name in walk(root) if Path(name).name == STAGE)
+    records = {folder.as_posix(): read_stage(root / folder) for folder in found}
+    return {path: record for path, record in sorted(records.items()) if record is not None}
+
+
+def _require_recipe(root: Path) -> Path:
+    path = root / RESOLVED
+    if not path.is_file():
+        raise InputOutputError(f"{root}: expected a run folder (with {RESOLVED}), got none")
+    return path
 
 
 def _has_stages(root: Path) -> bool:

@@ -46,6 +46,24 @@ def test_a_damaged_file_is_named_and_the_exit_is_7(run: Run):
     assert "1 damaged: remove the stage's folder" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("metrics.json", "1 damaged: remove manifest.json and run the same command again"),
+        ("manifest.json", "1 damaged: remove manifest.json and run the same command again"),
+        ("resolved.yaml", "1 damaged: its stages can be kept: run the recipe into another --run-dir with --reuse "),
+    ],
+)
+def test_what_to_do_depends_on_what_is_damaged(run: Run, name: str, mend: str):
+    (run.root / "metrics.json").write_text("{}")
+    run.write_manifest({})
+    (run.root / name).write_text((run.root / name).read_text() + " ")
+    result = invoke(run.root)
+    assert result.exit_code == 7
+    assert mend in result.stdout
+    assert "stage's folder" not in result.stdout
+
+
 def test_an_unlisted_file_is_a_warning_and_the_exit_is_0(run: Run):
     (run.root / "notes").touch()
     result = invoke(run.root)

@@ -124,6 +124,17 @@ def test_reuse_links_what_is_the_same(finished: Path, tiny: Path, tmp_path: Path
         assert (root / name).stat().st_ino == (finished / name).stat().st_ino
 
 
+def test_a_run_whose_recipe_is_damaged_lends_its_stages(copy: Path, tiny: Path, tmp_path: Path, sparsify):
+    (copy / "resolved.yaml").write_text("name: b\n")
+    refused = sparsify("run", tiny, "--run-dir", copy)
+    assert refused.returncode == 7
+    assert f"into another --run-dir with --reuse {copy}" in refused.stderr
+    done = sparsify("run", tiny, "--run-dir", tmp_path / "new", "--reuse", copy)
+    assert done.returncode == 0, done.stderr
+    weights = "replicate_0/level_02/weights.safetensors"
+    assert (tmp_path / "new" / weights).stat().st_ino == (copy / weights).stat().st_ino
+
+
 def test_the_second_run_is_told_who_holds_the_folder(copy: Path, tiny: Path, sparsify):
     with (copy / LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

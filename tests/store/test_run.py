@@ -7,7 +7,7 @@ import pytest
 
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify.store.digest import file_sha256
-from sparsify.store.run import Run
+from sparsify.store.run import Run, stages_of
 from sparsify.store.stage import write_stage
 
 TEXT = "name: a\ntrain: {lr: 0.1, steps: 1ep}\ncompute: {workers: 1}\n"
@@ -74,6 +74,18 @@ def test_a_changed_recipe_is_damage_not_a_difference(tmp_path: Path):
     for opened in (lambda: Run.open(run.root, TEXT, RECIPE), lambda: Run.load(run.root)):
         with pytest.raises(CorruptError, match=r"resolved\.yaml: changed"):
             opened()
+
+
+def test_stages_outlive_a_changed_recipe(tmp_path: Path):
+    run = Run.open(tmp_path / "r", TEXT, RECIPE)
+    add_stage(run, "dense", weights="w")
+    (run.root / "resolved.yaml").write_text("name: b\n")
+    assert list(stages_of(run.root)) == ["dense"]
+
+
+def test_stages_of_what_is_no_run(tmp_path: Path):
+    with pytest.raises(InputOutputError, match="expected a run folder"):
+        stages_of(tmp_path)
 
 
 @pytest.mark.parametrize("where", [".", "absent"])
