@@ -151,10 +151,12 @@ class Scheduler:
         if stage.derived:
             return False
         changed = [*differences(record.versions, stage.versions()), *differences(record.spec, stage.spec_json())]
+        if not changed and (fields := _fields_of_one(record.spec, stage.spec_json())):
+            changed = [f"another release made it, whose stages differ in {', '.join(fields)}"]
+        why = "; ".join(changed) or "what it was made from has changed"
         raise UsageError(
             f"{self._root / stage.path}: expected what this recipe and these versions make, got a training of another "
-            f"key ({'; '.join(changed) or 'its inputs changed'}); it is not overwritten: choose another --run-dir, or "
-            "remove that folder"
+            f"key ({why}); it is not overwritten: choose another --run-dir, or remove that folder"
         )
 
     def _drive(self, pool: _Pool, stages: list[Stage]) -> None:
@@ -216,6 +218,17 @@ class Scheduler:
         elif event["event"] == "failed":
             return _ERRORS.get(event["exit_code"], SparsifyError)(f"{path}: {event['message']}")
         return None
+
+
+def _fields_of_one(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+    """The fields that only one of two specs has: another release made it."""
+    names: list[str] = []
+    for name in sorted({*old, *new}):
+        if name not in old or name not in new:
+            names.append(where + name)
+        elif isinstance(old[name], dict) and isinstance(new[name], dict):
+            names += _fields_of_one(old[name], new[name], f"{where}{name}.")
+    return names
 
 
 class _Pool:
