@@ -80,5 +80,6 @@ def _tell(run: Path, result: GateResult) -> None:
         sign = "at least" if check.check == "speedup" else "at most"
         got = "nothing measured" if check.achieved is None else f"{check.achieved:.4g}"
         line = Text(f"{check.outcome}: ", style=styles[check.outcome])
-        console.print(line.append(f"{name}: asked {sign} {check.asked:g}, got {got}; {check.reason}", style="default"))
-    console.print(Text(f"{run}: gate {result.outcome}", style=styles[result.outcome]))
+        line.append(f"{name}: asked {sign} {check.asked:g}, got {got}; {check.reason}", style="default")
+        console.print(line, soft_wrap=True)
+    console.print(Text(f"{run}: gate {result.outcome}", style=styles[result.outcome]), soft_wrap=True)

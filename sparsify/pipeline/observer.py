@@ -77,7 +77,7 @@ class Lines:
     def progress(self, path: str, step: int, total: int, note: str) -> None:
         """A line, every so often."""
         if time.monotonic() - self._told >= _LINE_SECONDS:
-            self._line(f"{path}: step {step} of {total}, {note}")
+            self._line(", ".join(filter(None, (f"{path}: step {step} of {total}", note))))
 
     def finished(self, path: str, *, cached: bool, seconds: float) -> None:
         """A line for what was run; what was complete already is only counted."""
