@@ -24,7 +24,7 @@ class Shelf:
         self._folders: dict[str, Path] = {}
         for root in runs:
             for path, record in stages_of(root).items():
-                self._folders.setdefault(record.key, root / path)
+                self._folders.setdefault(record.identity(), root / path)
 
     def __contains__(self, key: str) -> bool:
         return key in self._folders

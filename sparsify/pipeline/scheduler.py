@@ -127,7 +127,7 @@ class Scheduler:
             record = self._take(key, folder)
         if record is None:
             return False
-        if record.key != key:
+        if record.identity() != key:
             return self._stale(stage, record)
         check_stage(folder, record)
         self._digests[stage.path] = record.digest
@@ -151,8 +151,6 @@ class Scheduler:
         if stage.derived:
             return False
         changed = [*differences(record.versions, stage.versions()), *differences(record.spec, stage.spec_json())]
-        if not changed and (fields := _fields_of_one(record.spec, stage.spec_json())):
-            changed = [f"another release made it, whose stages differ in {', '.join(fields)}"]
         why = "; ".join(changed) or "what it was made from has changed"
         raise UsageError(
             f"{self._root / stage.path}: expected what this recipe and these versions make, got a training of another "
@@ -218,17 +216,6 @@ class Scheduler:
         elif event["event"] == "failed":
             return _ERRORS.get(event["exit_code"], SparsifyError)(f"{path}: {event['message']}")
         return None
-
-
-def _fields_of_one(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
-    """The fields that only one of two specs has: another release made it."""
-    names: list[str] = []
-    for name in sorted({*old, *new}):
-        if name not in old or name not in new:
-            names.append(where + name)
-        elif isinstance(old[name], dict) and isinstance(new[name], dict):
-            names += _fields_of_one(old[name], new[name], f"{where}{name}.")
-    return names
 
 
 class _Pool:

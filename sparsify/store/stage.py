@@ -47,10 +47,26 @@ class StageRecord:
     created: str
     record_sha256: str
 
+    def identity(self) -> str:
+        """The key that a stage of this record has today: `key`, or what a release that wrote nulls into it meant."""
+        inputs = {role: parent["digest"] for role, parent in self.parents.items()}
+        return stage_key(self.kind, self.spec, inputs, self.versions)
+
 
 def stage_key(kind: str, spec: Mapping[str, Any], inputs: Mapping[str, str], versions: Mapping[str, str]) -> str:
-    """Digest of what determines a stage's output: its recipe slice, its inputs' digests, the versions that matter."""
-    return digest({"kind": kind, "spec": dict(spec), "inputs": dict(inputs), "versions": dict(versions)})
+    """Digest of what determines a stage's output: its recipe slice, its inputs' digests, the versions that matter.
+
+    A field that is null does not count: so a release may add a field, null where it is not asked for, and older runs
+    go on.
+    """
+    said = _without_nulls(dict(spec))
+    return digest({"kind": kind, "spec": said, "inputs": dict(inputs), "versions": dict(versions)})
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
 
 
 def read_stage(folder: Path) -> StageRecord | None:

@@ -119,6 +119,14 @@ def test_the_key_follows_everything_that_determines_the_output():
     assert stage_key(**arguments) == keys[0]
 
 
+def test_a_null_in_a_spec_does_not_count():
+    def key(spec: dict[str, object]) -> str:
+        return stage_key("level", spec, {}, {})
+
+    assert key({"a": 1, "b": {"c": [{"d": 2}]}}) == key({"a": 1, "new": None, "b": {"c": [{"d": 2, "e": None}]}})
+    assert key({"a": [None]}) != key({"a": []})
+
+
 def test_a_record_is_frozen(tmp_path: Path):
     record = make(tmp_path / "s", {"a": "x"})
     with pytest.raises(AttributeError):
