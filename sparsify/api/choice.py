@@ -140,7 +140,9 @@ def _solve(context: Context, removal: Removal, criterion: str) -> Choice:
         how = "uniform" if removal.allocation == "global" else removal.allocation
         every = allocate(shapes, removal.target, how, removal.overrides)
         shares = {name: every[name] for name in fit}
-    mask, solved = SOLVERS[criterion](context.model, todo.names, context.batches, pattern=pattern, sparsity=shares)
+    mask, solved = SOLVERS[criterion](
+        context.model, todo.names, context.batches, pattern=pattern, sparsity=shares, progress=context.progress
+    )
     whole = Mask.dense(context.model, tuple(shapes))
     return Choice(Mask(dict(whole) | dict(mask)), solved, todo.skipped)
 

@@ -27,7 +27,7 @@ def searched_shares(
     """Parameter -> sparsity for the least sum of measured drops; layers with an override of their own are left out.
 
     Args:
-        context: the network, which is not changed, and what the criterion looks at.
+        context: the network, which is not changed, what the criterion looks at, and who is told of the progress.
         evaluate: a network -> its metric, higher is better.
         pattern: one whose sparsity is free.
         sparsity: fraction to remove of all layers that are measured, together.
@@ -48,6 +48,7 @@ def searched_shares(
         loss=context.loss,
         seed=context.seed,
         names=tuple(name for name in context.names if override_of(name, overrides) is None),
+        progress=context.progress,
     )
     return table.allocate(target)
 

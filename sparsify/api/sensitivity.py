@@ -14,7 +14,7 @@ from torch import nn
 
 from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, only, score
 from sparsify.api.masked import unwrapped
-from sparsify.criteria.context import Batch, Context, Loss
+from sparsify.criteria.context import Batch, Context, Loss, Progress
 from sparsify.criteria.registry import SOLVERS, Criterion
 from sparsify.data.load import Data, Split
 from sparsify.errors import UsageError
@@ -30,7 +30,6 @@ from sparsify.train.task import CLASSIFICATION, Task
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 
 Evaluate = Callable[[nn.Module], float]
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

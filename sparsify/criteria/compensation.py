@@ -16,6 +16,7 @@ kept keep their values; and the counts removed are exact, ties to the higher ind
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +53,12 @@ class Settings:
 
 
 def prune_matrices(
-    weight: Tensor, hessian: Tensor, settings: Settings, sparsity: float, name: str
+    weight: Tensor,
+    hessian: Tensor,
+    settings: Settings,
+    sparsity: float,
+    name: str,
+    done: Callable[[int], None] = lambda columns: None,
 ) -> tuple[Tensor, Tensor]:
     """Prune one layer given as matrices, in float64.
 
@@ -62,6 +68,7 @@ def prune_matrices(
         settings: pattern, blocksize and damping.
         sparsity: fraction to remove of all the groups' weights together; not read under n:m.
         name: the layer, for messages.
+        done: told the columns done after each block of them.
 
     Returns:
         Bool (True = kept) and new weights, both (groups, rows, columns).
@@ -83,6 +90,7 @@ def prune_matrices(
             keep[:, :, block] = _keep_costliest(weight[:, :, block], factor, due)
         errors = _compensate_within(weight[:, :, block], keep[:, :, block], factor, settings.pattern)
         weight[:, :, block.stop :] -= errors @ upper[:, block, block.stop :]
+        done(block.stop)
     return keep, weight.masked_fill(~keep, 0.0)
 
 

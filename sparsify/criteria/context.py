@@ -11,6 +11,12 @@ from sparsify.errors import UsageError
 
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
+# (done, of how many, what is being done), told now and then
+Progress = Callable[[int, int, str], None]
+
+
+def silent(done: int, total: int, note: str) -> None:
+    """Progress that nobody hears."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Context:
         seed: seed of whatever a criterion draws.
         batches: (inputs (N, ...), targets (N, ...)) pairs; only the inputs are read where a criterion needs no labels.
         loss: (output, target) -> scalar, a mean over the examples of a batch.
+        progress: told how far a criterion is that takes long.
     """
 
     model: nn.Module
@@ -30,6 +37,7 @@ class Context:
     seed: int
     batches: Sequence[Batch] = ()
     loss: Loss | None = None
+    progress: Progress = silent
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sparsify.criteria.context import Batch as Batch
 from sparsify.criteria.context import Context as Context
+from sparsify.criteria.context import Progress, silent
 from sparsify.criteria.grasp import grasp as grasp
 from sparsify.criteria.lamp import lamp as lamp
 from sparsify.criteria.magnitude import magnitude as magnitude
@@ -37,6 +38,7 @@ class Solver(Protocol):
         *,
         pattern: Pattern,
         sparsity: Mapping[str, float],
+        progress: Progress = silent,
     ) -> tuple[Mask, dict[str, Tensor]]:
         """The mask over `names`, and all their weights: see `sparsegpt`."""
         ...

@@ -12,13 +12,15 @@ Padded tokens of a text count as any other input.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from sparsify.criteria.compensation import Settings, prune_matrices
-from sparsify.criteria.context import Batch, Context
+from sparsify.criteria.context import Batch, Context, Progress, silent
 from sparsify.criteria.feeding import feed
 from sparsify.criteria.layers import Convolution, Layer, is_transposed, layers_of
 from sparsify.errors import UsageError
@@ -40,6 +42,7 @@ def sparsegpt(
     sparsity: Mapping[str, float],
     blocksize: int = 128,
     damping: float = 0.01,
+    progress: Progress = silent,
 ) -> tuple[Mask, dict[str, Tensor]]:
     """Prune the layers of `model`, which is left as it was.
 
@@ -52,6 +55,7 @@ def sparsegpt(
             must be the pattern's own, and names may be left out.
         blocksize: columns whose removed weights are chosen together; rounded up to a multiple of m.
         damping: fraction of the mean diagonal of H that is added to it.
+        progress: told the columns done, of how many in all the layers, and what is being done to which layer.
 
     Returns:
         The mask over `names`, and the new weights by name, on the CPU in the model's precision, zero where removed.
@@ -68,25 +72,50 @@ def sparsegpt(
     kept = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in context.weights.items()}
     new = {name: weight.clone() for name, weight in context.weights.items()}
     replaced: dict[str, Tensor] = {}
-    for block in blocks(model, [layer for layer in layers if shares[layer.name]], inputs[0]):
-        hessians = _hessians(model, block, inputs, replaced)
+    pruned = [layer for layer in layers if shares[layer.name]]
+    told = _Told(progress, sum(_columns(layer, new[layer.name]) for layer in pruned))
+    for block in blocks(model, pruned, inputs[0]):
+        hessians = _hessians(model, block, inputs, replaced, told)
         for layer in block:
             weight = context.parameters[layer.name].detach()
             matrices = layer.matrices(weight).to(torch.float64)
-            keep, solved = prune_matrices(matrices, hessians[layer.name], settings, shares[layer.name], layer.name)
+            told.columns(f"inverse Hessian of {layer.name}", 0)
+            done = partial(told.columns, layer.name)
+            hessian, share = hessians[layer.name], shares[layer.name]
+            keep, solved = prune_matrices(matrices, hessian, settings, share, layer.name, done)
+            told.before += _columns(layer, weight)
             replaced[context.own_names[layer.name]] = layer.tensor(solved).to(weight.dtype)
             kept[layer.name] = layer.tensor(keep).cpu()
             new[layer.name] = layer.tensor(solved).to(weight.dtype).cpu()
     return Mask(kept), new
 
 
+@dataclass
+class _Told:
+    """Progress over all layers, counted in columns: a wide layer takes minutes."""
+
+    progress: Progress
+    total: int
+    before: int = 0
+    """Columns of the layers that are done."""
+
+    def columns(self, note: str, done: int) -> None:
+        """`done` columns of the layer at hand are done."""
+        self.progress(self.before + done, self.total, note)
+
+
+def _columns(layer: Layer, weight: Tensor) -> int:
+    return layer.matrices(weight.detach()).shape[2]
+
+
 def _hessians(
-    model: nn.Module, layers: Sequence[Layer], inputs: Sequence[Tensor], replaced: Mapping[str, Tensor]
+    model: nn.Module, layers: Sequence[Layer], inputs: Sequence[Tensor], replaced: Mapping[str, Tensor], told: _Told
 ) -> dict[str, Tensor]:
     """X X^T of each layer's inputs in the network with `replaced` weights: (groups, columns, columns) in float64."""
     sums: dict[str, Tensor] = {}
 
     def see(layer: Layer, fed: Tensor) -> None:
+        told.columns(f"inputs of {layer.name}", 0)
         for part in _parts(layer, layer.examples(fed)):
             columns = layer.columns(part)
             columns = columns.to(torch.promote_types(columns.dtype, torch.float32))

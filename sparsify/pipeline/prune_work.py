@@ -62,14 +62,14 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
     _score(out, module, _task(spec), _targets(spec, data.validation, module))
 
 
-def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path], out: Path) -> None:
+def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
     """Remove what the recipe says, and nothing else: scored as it is, before any recovery."""
     given = Ticket(parents["dense"])
     dense = given.module(allow_import=spec.source.allow_import)
     batches = _calibration(spec, data, dense)
     validation = _targets(spec.source, data.validation, dense)
     task = _task(spec.source)
-    context = Context(dense, prunable(dense), spec.seed, batches, task.loss)
+    context = Context(dense, prunable(dense), spec.seed, batches, task.loss, keeper.progress)
     removed = remove(
         context,
         given.network,

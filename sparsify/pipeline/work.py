@@ -103,7 +103,7 @@ def _prune(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], ou
         prune_work.open_dense(source, _data(source.data, "cpu", trained=True), out)
     elif kind == "prune":
         spec = prune_specs.PruneStageSpec.model_validate(values)
-        prune_work.prune_network(spec, _data(spec.source.data, "cpu", trained=True), parents, out)
+        prune_work.prune_network(spec, _data(spec.source.data, "cpu", trained=True), parents, out, keeper)
     elif kind == "recover":
         spec = prune_specs.RecoverStageSpec.model_validate(values)
         prune_work.recover_network(spec, _data(spec.source.data, "cpu", trained=True), parents, out, keeper)

@@ -136,6 +136,32 @@ def test_inputs_that_are_not_finite_name_the_layer():
         sparsegpt(nn.Linear(4, 2), ("weight",), data, pattern=PAIRS, sparsity={})
 
 
+def test_progress_counts_the_columns_of_all_layers_and_names_what_is_done():
+    told: list[tuple[int, int, str]] = []
+    names = ("0.weight", "2.weight")
+    sparsegpt(
+        two_layers(),
+        names,
+        [(inputs.double(), labels) for inputs, labels in batches((20, 8))],
+        pattern=UNSTRUCTURED,
+        sparsity=dict.fromkeys(names, 0.5),
+        blocksize=5,
+        progress=lambda *values: told.append(values),
+    )
+    assert {total for _, total, _ in told} == {8 + 12}
+    assert [(done, note) for done, _, note in told] == [
+        (0, "inputs of 0.weight"),
+        (0, "inverse Hessian of 0.weight"),
+        (5, "0.weight"),
+        (8, "0.weight"),
+        (8, "inputs of 2.weight"),
+        (8, "inverse Hessian of 2.weight"),
+        (13, "2.weight"),
+        (18, "2.weight"),
+        (20, "2.weight"),
+    ]
+
+
 def test_long_inputs_are_unfolded_in_parts_and_give_the_same(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     conv, data = nn.Conv2d(4, 4, 3).double(), [(inputs.double(), y) for inputs, y in batches((7, 4, 5, 5))]
