@@ -14,7 +14,7 @@ from sparsify.models.checkpoint import load_into, read_state
 from sparsify.models.network import Network
 from sparsify.models.registry import REGISTRY
 from sparsify.models.source import Description, Request
-from sparsify.models.source_name import SourceName
+from sparsify.models.source_name import SourceName, kind_of
 
 
 def open_source(
@@ -37,7 +37,8 @@ def open_source(
         weights: A checkpoint, as `read_state` takes it. Without: what the source carries itself (a transformers
             folder does), else initial weights from `seed`.
         input_shape: Shape of one input without the batch; needed where the source has none of its own.
-        classes: Number of outputs; else the checkpoint's, else the source's own.
+        classes: Number of outputs; else the checkpoint's, else the source's own. A factory, which nobody tells it, may
+            have more: an ImageNet network on data of ten classes keeps its thousand, and class i is output i.
         allow_import: Packages whose code may run.
         seed: Seed of the initial weights.
 
@@ -60,15 +61,14 @@ def open_source(
         load_into(module, kind.rename(description, module, read), str(weights))
     elif (carried := kind.carried(description)) is not None:
         load_into(module, carried, source)
-    outputs = check_forward(module.eval(), network)
-    return module, network if network.classes else replace(network, classes=outputs)
+    return module, replace(network, classes=check_forward(module.eval(), network))
 
 
 def check_forward(module: nn.Module, network: Network) -> int:
-    """Refuse a module that does not turn one tensor (N, *input_shape) into one tensor of N rows.
+    """Refuse a module that does not turn one tensor (N, *input_shape) into one tensor of N rows, or lacks outputs.
 
     Returns:
-        The number of outputs: the length of the last axis.
+        The number of outputs; of what has further axes the number asked for, else the length of the last axis.
 
     Raises:
         UsageError: It fails on such an input, or returns something else; the message says what.
@@ -89,10 +89,13 @@ def check_forward(module: nn.Module, network: Network) -> int:
             "wrap the network so that it returns its logits, and name the wrapper as pkg.module:factory"
         )
     outputs = output.shape[-1] if output.dim() > 1 else 1
-    if network.classes and output.dim() == 2 and outputs != network.classes:
+    if network.classes and output.dim() != 2:
+        return network.classes
+    more = outputs > network.classes > 0 and kind_of(network.model) != "import"  # though told how many to have
+    if outputs < network.classes or more:
         raise UsageError(
-            f"model {network.model}: expected {network.classes} outputs, got {outputs}; give the number of classes "
-            "that it tells apart"
+            f"model {network.model}: expected an output for each of {network.classes} classes, got {outputs}; name a "
+            "network with so many outputs, or data whose labels are below that"
         )
     return outputs
 

@@ -138,10 +138,15 @@ def test_inputs_that_the_network_does_not_take_are_told_with_their_shape(package
         UsageError, match=r"expected a network that takes inputs of shape \(9,\), got RuntimeError: mat1"
     ):
         open_source(f"{package}:make", input_shape=(9,), allow_import=(package,))
-    with pytest.raises(UsageError, match="expected 5 outputs, got 3; give the number of classes"):
+    with pytest.raises(UsageError, match="expected an output for each of 5 classes, got 3; name a network"):
         open_source(f"{package}:make", input_shape=(8,), classes=5, allow_import=(package,))
     with pytest.raises(UsageError, match="expected the shape of one input, got none"):
         open_source(f"{package}:make", allow_import=(package,))
+
+
+def test_a_factory_may_have_more_outputs_than_the_data_has_classes(package):
+    module, network = open_source(f"{package}:make", input_shape=(8,), classes=2, allow_import=(package,))
+    assert network.classes == module(torch.zeros(1, 8)).shape[1] == 3
 
 
 def test_a_package_that_is_not_there_is_unavailable():
