@@ -182,11 +182,17 @@ def _shape(request: Request, config: Any, head: str) -> tuple[int, ...]:
 def _class(config: Any, head: str, text: str) -> tuple[Any, dict[str, Any]]:
     """The architecture for the head, and its arguments: no pooler for embeddings, which would never be used."""
     auto = getattr(library("transformers", text), _BUILT[head][0])
+    config.architectures = config.architectures or []  # None is not looked through where a head has several (LeViT)
     try:
         with torch.device("meta"):
             kind = type(auto.from_config(config, trust_remote_code=False))
     except ValueError as error:
         raise UsageError(f"model {text}: expected a network with the head {head}, got {_first_line(error)}") from error
+    except Exception as error:  # a network's code raises anything where its configuration does not suit it
+        raise UsageError(
+            f"model {text}: expected a config.json that {_BUILT[head][0]} builds a network from, got "
+            f"{type(error).__name__}: {_first_line(error)}; mend its sizes, or wrap the network as pkg.module:factory"
+        ) from error
     takes_pooler = head == "embedding" and "add_pooling_layer" in inspect.signature(kind.__init__).parameters
     return kind, {"add_pooling_layer": False} if takes_pooler else {}
 

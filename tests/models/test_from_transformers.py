@@ -287,3 +287,23 @@ def test_an_id_in_the_cache_is_found_without_the_network(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     module, network = open_source("transformers:someone/tiny", input_shape=(2, 8))
     assert network.model == "transformers:someone/tiny" and module(texts()).shape == (3, 16)
+
+
+LEVIT = {"model_type": "levit", "image_size": 64, "hidden_sizes": [16, 24, 32], "num_attention_heads": [2, 3, 4]}
+
+
+def levit(folder, **values):
+    (folder / "config.json").write_text(json.dumps({**LEVIT, "depths": [1, 1, 1], "key_dim": [4, 4, 4], **values}))
+    return open_source(f"transformers:{folder}#image-classification", classes=3)
+
+
+def test_of_a_head_with_several_architectures_the_first_is_taken_where_none_is_named(tmp_path):
+    module, network = levit(tmp_path)
+    assert type(module.network).__name__ == "LevitForImageClassification"
+    assert module(network.example(2)).shape == (2, 3)
+
+
+def test_a_configuration_that_no_network_can_be_built_from_is_told_as_such(tmp_path):
+    says = "expected a config.json that AutoModelForImageClassification builds a network from, got .*; mend its sizes"
+    with pytest.raises(UsageError, match=says):
+        levit(tmp_path, hidden_sizes=[16])
