@@ -98,6 +98,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("timm:poolformer_s12", (3, 64, 64)),
     Architecture("timm:edgenext_xx_small", (3, 64, 64)),
     Architecture("timm:eva02_tiny_patch14_224", (3, 56, 56)),
+    Architecture("timm:vit_small_patch16_dinov3", (3, 64, 64)),
     Architecture("timm:levit_128s", (3, 224, 224)),
     Architecture("timm:resnet10t", (1, 32, 32)),
     Architecture("transformers:bert#embedding", TEXT, None, normal=True, config=_transformer()),

@@ -60,6 +60,20 @@ def test_timm_vit_loses_heads_of_its_fused_qkv():
     assert attention.scale == 12**-0.5
 
 
+def test_heads_that_code_shapes_by_the_width_around_them_stay_though_half_of_each_would_run():
+    """EVA and DINOv3 reshape heads to their input's width: heads alone do not run, nor does the width alone."""
+    timm = pytest.importorskip("timm")
+    small = {"img_size": 32, "depth": 1, "embed_dim": 64, "num_heads": 4, "num_classes": 3}
+    module = lively(timm.create_model("vit_small_patch16_dinov3", **small))
+    example = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = preflight(module, example)
+    assert [group.root for group in found.groups] == ["blocks.0.mlp.fc1"]
+    for name in ("patch_embed.proj", "blocks.0.attn.qkv", "blocks.0.attn.proj", "blocks.0.mlp.fc2"):
+        assert found.skipped[name].startswith("blocks.0.attn does not run with fewer channels: shape")
+    removed = remove_channels(module, example, sparsity=0.1)
+    assert agree(outputs(removed.module, example), outputs(silenced(module, slices(removed.history)), example))
+
+
 def test_bert_loses_heads_of_query_key_and_value_and_the_output_beside_them():
     module = hugging_face("BertForSequenceClassification", "BertConfig")
     layer = "model.bert.encoder.layer.0.attention"
