@@ -67,7 +67,9 @@ def command(
     layer: Annotated[
         list[str] | None, typer.Option(metavar="GLOB=SPARSITY", help="Sparsity of some layers; 0 leaves them dense.")
     ] = None,
-    round_to: Annotated[int, typer.Option(help="Channels left are a multiple of it: 8 or 16 for most runtimes.")] = 1,
+    round_to: Annotated[
+        int | None, typer.Option(help="Channels left are a multiple of it: 8 or 16 for most runtimes.  [default: 1]")
+    ] = None,
     calibration: Annotated[int, typer.Option(help="Training examples that criteria and recovery look at.")] = 512,
     recover: Annotated[str, typer.Option(help="Length of fine-tuning (3ep, 500it), or none.")] = "3ep",
     task: Annotated[str, typer.Option(help="What the network does (`sparsify ls tasks`).")] = "auto",
@@ -134,7 +136,7 @@ def command(
                 "shuffled": shuffled,
                 "overrides": options.layers(layer or []),
                 "calibration": calibration,
-                "round_to": round_to,
+                **({} if round_to is None else {"round_to": round_to}),
             },
             "target": {**asked, "max_drop": max_drop},
             "recovery": {} if recover == "none" else {"finetune": {"steps": recover}, "distill": {}},

@@ -38,6 +38,24 @@ def preflight_targets(targets: Sequence[str], threads: int) -> None:
     cores_for(threads)
 
 
+def doubts(recipe: PruneRecipe) -> list[str]:
+    """What a prune recipe asks for that cannot be expected, or costs what a word would save; each with its mend."""
+    return [doubt for doubt in (idle_search(recipe), uneven_widths(recipe)) if doubt]
+
+
+def uneven_widths(recipe: PruneRecipe) -> str:
+    """Why fewer channels may save less time than MACs; empty where neither is asked for, or round_to is named."""
+    removal, target = recipe.removal, recipe.target
+    wanted = target.macs is not None or target.latency_ms is not None or target.speedup is not None
+    if not wanted or removal.pattern.kind != "channel" or "round_to" in removal.model_fields_set:
+        return ""
+    return (
+        "removal.round_to: left out, layers keep any number of channels, and runtimes compute 8 or 16 at a time, so "
+        "that odd widths can save less time than MACs, or none; --round-to 8 (removal.round_to: 8) keeps multiples of "
+        "8, and 1 says that any number will do"
+    )
+
+
 def idle_search(recipe: PruneRecipe) -> str:
     """Why a search for time cannot be expected to find any, and the mend; empty where it can.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sparsify.pipeline.held import held
 from sparsify.pipeline.observer import Observer
 from sparsify.pipeline.outcome import Outcome, stored_outcome
-from sparsify.pipeline.preflight import idle_search, preflight_targets
+from sparsify.pipeline.preflight import doubts, preflight_targets
 from sparsify.pipeline.prune_outcome import write_prune_outcome
 from sparsify.pipeline.prune_plan import PrunePlan
 from sparsify.pipeline.prune_search import Chosen, Search
@@ -45,7 +45,7 @@ def prune(
 
         def begin() -> None:
             preflight_targets(recipe.export.targets, recipe.latency.threads)
-            if doubt := idle_search(recipe):
+            for doubt in doubts(recipe):
                 run_folder.observer.warned(doubt)
             run_folder.folder.unfinish()
 
