@@ -67,6 +67,8 @@ def _stage(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     kind = f"{record['kind']} stage" if record else "stage without a record"
     built = f": {network['model']} for {'x'.join(map(str, network['input_shape']))}" if network else ""
     yield f"{kind} {document['path']}{built}"
+    if document["precision"]:
+        yield f"trained in {document['precision']}"
     if document["layers"]:
         yield _layers(document["layers"])
         yield _totals("prunable weights", document["totals"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ def write_outcome(
 ) -> Outcome:
     """Build the metrics from the stages; write `metrics.json`, `report.html`, and the manifest last."""
     recipe = plan.recipe
-    where = environment() | {"versions": present(versions(*DISTRIBUTIONS))}
+    histories = [history for level in curves.levels.values() for history in level]
+    where = environment() | {"versions": present(versions(*DISTRIBUTIONS))} | training_precision(histories)
     results = RunResults(
         name=recipe.name,
         description=recipe.description,
@@ -81,6 +82,12 @@ def write_outcome(
     write_text(run.root / REPORT, render_report(metrics, recipe=resolved_yaml(recipe)))
     run.write_manifest({"environment": where, "seeds": {"recipe": recipe.seed}, "versions": where["versions"]})
     return Outcome(metrics, run.root / REPORT)
+
+
+def training_precision(histories: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What trainings ran in, which `precision: auto` leaves open; nothing where no history says."""
+    ran = sorted({history["precision"] for history in histories if history.get("precision")})
+    return {"training_precision": ", ".join(ran)} if ran else {}
 
 
 def _levels(root: Path, plan: Plan, curves: Curves) -> Iterator[LevelResult]:

@@ -17,6 +17,7 @@ from sparsify.pipeline.outcome import (
     parity_figures,
     present,
     read_json,
+    training_precision,
 )
 from sparsify.pipeline.prune_plan import DENSE, TEST, PrunePlan
 from sparsify.pipeline.prune_read import difference, drop_of, read_scores, read_size, read_speed
@@ -38,6 +39,8 @@ def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
     """Build the metrics from the stages; write `metrics.json`, `report.html`, and the manifest last."""
     recipe, root = plan.recipe, run.root
     where = environment() | {"versions": present(versions(*DISTRIBUTIONS, "torch-pruning"))}
+    if recipe.recovers:
+        where |= training_precision([read_json(root / chosen.network.path / "history.json")])
     targets = recipe.export.targets
     sizes = read_json(root / "export" / targets[0] / "sizes.json")
     drop = drop_of(root / DENSE, root / chosen.network.path)

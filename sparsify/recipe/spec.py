@@ -133,7 +133,9 @@ class TrainSpec(Spec):
         default=None, gt=0, description="Largest 2-norm of the gradient; none for no clipping."
     )
     precision: Literal["fp32", "bf16", "auto"] = Field(
-        default="fp32", description="Autocast precision; `auto` takes bf16 where the device was found to gain from it."
+        default="fp32",
+        description="Autocast precision; `auto` takes bf16 where the device was found to gain from it, and "
+        "history.json says what ran.",
     )
     eval_every: Step = Field(
         default=Step(1, "ep"), description="How often validation is measured; early stopping is read from this curve."

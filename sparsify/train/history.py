@@ -16,6 +16,7 @@ class History:
         validation_loss: mean loss of the task on the validation split; cross-entropy in nats for classification.
         validation_accuracy: mean of the task's metric; accuracy in [0, 1] for classification.
         validation_images: how many examples the metric was measured on; 1 / this is its smallest step.
+        precision: what was trained in, `fp32` or `bf16`, where the recipe may say `auto`; empty where it is not known.
     """
 
     step: list[int] = field(default_factory=list[int])
@@ -23,6 +24,7 @@ class History:
     validation_loss: list[float] = field(default_factory=list[float])
     validation_accuracy: list[float] = field(default_factory=list[float])
     validation_images: int = 0
+    precision: str = ""
 
     @property
     def early_stop_step(self) -> int:

@@ -27,7 +27,7 @@ from sparsify.train.mask_moves import Span, check_moves
 from sparsify.train.mask_schedule import Masking
 from sparsify.train.objective import Objective, plain
 from sparsify.train.optimizer import build_optimizer
-from sparsify.train.precision import autocast_dtype
+from sparsify.train.precision import autocast_dtype, settled
 from sparsify.train.schedule import lr_factor
 from sparsify.train.state import State, copy_state
 from sparsify.train.task import CLASSIFICATION, Task
@@ -107,8 +107,10 @@ def fit(
     stop = None if early_stop is None else EarlyStop(early_stop, settled=max(moves, default=-1))
     rate = _learning_rate(spec, total, batches.per_epoch, constant_lr)
 
-    state = State(start_step, history=History(validation_images=len(validation.labels)))
+    precision = settled(spec.precision, device, model)
+    state = State(start_step, history=History(validation_images=len(validation.labels), precision=precision))
     state.resume_(keeper, model, optimizer)
+    spec = spec.model_copy(update={"precision": state.history.precision})  # a resumed training stays what it was
     moving = held if isinstance(held, MovingMask) else None
     if moving is not None and state.mask is not None:
         moving.hold(state.mask)

@@ -10,15 +10,25 @@ from torch import nn
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+Precision = Literal["fp32", "bf16"]
+
+
+def settled(precision: Literal["fp32", "bf16", "auto"], device: torch.device, model: nn.Module) -> Precision:
+    """What a training asked to run in `precision` runs in: `auto` is decided for this device and model."""
+    return "fp32" if autocast_dtype(precision, device, model) is None else "bf16"
+
+
 def autocast_dtype(
     precision: Literal["fp32", "bf16", "auto"], device: torch.device, model: nn.Module
 ) -> torch.dtype | None:
     """The autocast dtype for training `model` on `device`, or None for plain fp32.
 
     `auto` takes bf16 where it was measured to gain: on CUDA devices of compute capability 8 and above, and on CPUs with
-    AMX for networks with convolutions, none of them grouped. There it halves a step of Conv-2 and of ResNet-20, while
-    LeNet-300-100's takes 1.4 times as long, because casting its weights costs more than multiplying by them
-    (`benchmarks/bench_precision.py`), and MobileNetV2's as long for its depthwise convolutions.
+    AMX for networks with convolutions, none of them grouped or along one axis alone. There it halves a step of Conv-2
+    and of ResNet-20, while LeNet-300-100's takes 1.4 times as long, because casting its weights costs more than
+    multiplying by them (`benchmarks/bench_precision.py`), and MobileNetV2's as long for its depthwise convolutions. A
+    layer along one axis takes longer in bf16 at most lengths and widths (1.1 to 1.5 times), and CREPE's first, 512 long
+    and of one channel, four times.
     """
     if precision == "fp32":
         return None
@@ -26,8 +36,13 @@ def autocast_dtype(
         return torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else None
-    groups = [module.groups for module in model.modules() if isinstance(module, _CONVOLUTIONS)]
-    return torch.bfloat16 if groups and max(groups) == 1 and _has_amx() else None
+    gains = [_gains(module) for module in model.modules() if isinstance(module, _CONVOLUTIONS)]
+    return torch.bfloat16 if gains and all(gains) and _has_amx() else None
+
+
+def _gains(convolution: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
+    """Whether a CPU's tiles multiply it faster: it mixes all channels, and is pointwise or wide in two axes."""
+    return convolution.groups == 1 and sum(length > 1 for length in convolution.kernel_size) != 1
 
 
 def _has_amx() -> bool:

@@ -52,6 +52,7 @@ class State:
                 "loss_sum": self.loss_sum,
                 "loss_count": self.loss_count,
                 "history": [history.step, history.train_loss, history.validation_loss, history.validation_accuracy],
+                "precision": history.precision,
                 "best_step": self.best_step,
                 "stopped": self.stopped,
             },
@@ -73,7 +74,9 @@ class State:
         self.mask = Mask(parts["mask"]) if parts["mask"] else None
         self.step, self.loss_sum, self.loss_count = state["step"], state["loss_sum"], state["loss_count"]
         self.best_step, self.stopped = state.get("best_step"), state.get("stopped", False)
-        self.history = History(*state["history"], validation_images=self.history.validation_images)
+        begun = self.history
+        precision = state.get("precision", begun.precision)
+        self.history = History(*state["history"], validation_images=begun.validation_images, precision=precision)
 
 
 def copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             network.save(folder)
             mask.save(folder / Ticket.MASK)
             save_tensors(folder / Ticket.WEIGHTS, module.state_dict())
+            (folder / Ticket.HISTORY).write_text('{"precision": "bf16"}')
         record = read_stage(root / path)
         assert record is not None
         parents = {"dense": {"path": path, "digest": record.digest}}
@@ -79,7 +80,7 @@ def test_a_run(root: Path):
 def test_a_ticket(root: Path):
     text = invoke(root / "replicate_0/level_01")
     assert "level stage" in text
-    assert "mlp:64-6-4 for 1x8x8" in text
+    assert "mlp:64-6-4 for 1x8x8\ntrained in bf16\n" in text
     assert "prunable weights: 204 of 408 kept, sparsity 50.00%" in text
     assert "sizes: masked 1,672 bytes; packed " in text
     # Every other weight of (4, 6) leaves three of six hidden units unread: 64-3-4 is what remains.

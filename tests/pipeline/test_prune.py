@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from sparsify.stats.paired_rates import score
 
 Sparsify = Callable[..., "subprocess.CompletedProcess[str]"]
+pytestmark = pytest.mark.slow
 QUICK = ("--set", "latency.pairs=20", "--set", "latency.launches=1")
 
 
@@ -60,6 +61,11 @@ def test_the_drop_is_paired_over_examples(half: Path):
     for name, z in (("ci_low", 1.959964), ("ci_high", -1.959964)):
         bound = metrics[f"export.accuracy_drop.{name}"]
         assert score(worse, better, dense.size, bound) == pytest.approx(z, abs=1e-3)
+
+
+def test_what_recovery_trained_in_is_said(half: Path):
+    [history] = half.glob("trials/*/recovered/history.json")
+    assert metrics_of(half)["environment.training_precision"] == json.loads(history.read_text())["precision"] == "fp32"
 
 
 def test_load_gives_the_same_outputs_in_a_new_process(half: Path, tmp_path: Path):

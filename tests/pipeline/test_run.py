@@ -48,6 +48,7 @@ def test_metrics_are_flat_and_say_what_few_replicates_can_not(finished: Path):
     assert "5" in metrics["level_01.decision"]
     assert metrics["level_02.sparsity"] == pytest.approx(0.75, abs=0.001)
     assert metrics["level_02.test_accuracy.values"] and metrics["answer"]
+    assert metrics["environment.training_precision"] == "fp32"
 
 
 def test_a_finished_run_is_not_touched_again(copy: Path, tiny: Path, sparsify):
@@ -145,6 +146,7 @@ def test_the_second_run_is_told_who_holds_the_folder(copy: Path, tiny: Path, spa
     assert str(os.getpid()) in done.stderr and socket.gethostname() in done.stderr
 
 
+@pytest.mark.slow
 def test_only_stops_after_its_phase(tiny: Path, tmp_path: Path, sparsify):
     root = tmp_path / "run"
     done = sparsify("run", tiny, "--run-dir", root, "--only", "tickets", "--set", "replicates=1", "--json")
@@ -174,6 +176,7 @@ def test_divergence_is_exit_10_and_leaves_nothing_half_written(tiny: Path, tmp_p
     assert not list(root.rglob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_smoke_run_passes_through_every_phase(tmp_path: Path, sparsify):
     done = sparsify("run", "digits", "--smoke", "--run-dir", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr

@@ -29,9 +29,10 @@ def test_early_stopping_is_the_first_smallest_validation_loss(rows: list[tuple[i
 
 
 def test_json_holds_the_rows_and_what_is_derived():
-    history = History([4, 8, 12], [1.5, 1.0, 0.7], [1.2, 0.9, 1.1], [0.5, 0.7, 0.8], 20)
+    history = History([4, 8, 12], [1.5, 1.0, 0.7], [1.2, 0.9, 1.1], [0.5, 0.7, 0.8], 20, "bf16")
     assert history.to_json() == {
         "validation_images": 20,
+        "precision": "bf16",
         "step": [4, 8, 12],
         "train_loss": [1.5, 1.0, 0.7],
         "validation_loss": [1.2, 0.9, 1.1],

@@ -12,6 +12,7 @@ from sparsify.store.layout import RESOLVED
 from sparsify.store.stage import StageRecord, read_stage
 
 _MASK, _WEIGHTS, _NETWORK, _SIZES = "mask.safetensors", "weights.safetensors", "network.json", "sizes.json"
+_HISTORY = "history.json"
 # Inputs that a shrunk network must agree on with the masked one; noise exercises every channel.
 _EXAMPLES = 4
 
@@ -30,6 +31,7 @@ def describe_stage(folder: Path) -> dict[str, Any]:
         document["lineage"] = lineage(folder, record)
     document |= {
         "network": _json(folder / _NETWORK),
+        "precision": (_json(folder / _HISTORY) or {}).get("precision"),
         "layers": [],
         "totals": None,
         "sizes_bytes": _json(folder / _SIZES),

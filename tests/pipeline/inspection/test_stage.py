@@ -19,7 +19,7 @@ from sparsify.store.weights import save_tensors
 NETWORK = Network("mlp:64-6-4", (1, 8, 8), 4)
 
 
-def add(root: Path, path: str, mask: Mask, *parents: tuple[str, str]) -> None:
+def add(root: Path, path: str, mask: Mask, *parents: tuple[str, str], precision: str | None = None) -> None:
     made_from = {}
     for role, parent in parents:
         record = read_stage(root / parent)
@@ -33,6 +33,8 @@ def add(root: Path, path: str, mask: Mask, *parents: tuple[str, str]) -> None:
         NETWORK.save(folder)
         mask.save(folder / Ticket.MASK)
         save_tensors(folder / Ticket.WEIGHTS, module.state_dict())
+        if precision is not None:
+            (folder / Ticket.HISTORY).write_text(json.dumps({"precision": precision}))
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def root(tmp_path: Path) -> Path:
         {name: (torch.arange(len(dense[name])) < 3)[:, None] & dense[name] for name in [hidden]}
         | {name: dense[name] for name in names[1:]}
     )
-    add(root, "replicate_0/dense", dense)
+    add(root, "replicate_0/dense", dense, precision="bf16")
     add(root, "replicate_0/level_01", dense, ("dense", "replicate_0/dense"), ("previous", "replicate_0/dense"))
     add(root, "replicate_0/level_02", half, ("dense", "replicate_0/dense"), ("previous", "replicate_0/level_01"))
     return root
@@ -59,6 +61,11 @@ def test_layers_and_totals_are_the_masks(root: Path):
     assert rows == [([6, 64], 384, 192, 0.5), ([4, 6], 24, 24, 0.0)]
     assert document["totals"] == {"elements": 408, "kept": 216, "sparsity": 1 - 216 / 408}
     assert document["network"] == {"model": "mlp:64-6-4", "input_shape": [1, 8, 8], "classes": 4}
+
+
+def test_what_it_was_trained_in_is_told_where_its_history_says(root: Path):
+    found = [describe_stage(root / f"replicate_0/{stage}")["precision"] for stage in ("dense", "level_02")]
+    assert found == ["bf16", None]
 
 
 def test_three_sizes(root: Path):
