@@ -40,8 +40,9 @@ types: ## basedpyright, strict, on both packages
 imports: ## import rules: the floors of the layout
 	$(BIN)/lint-imports
 
+# Whole files to each process, in the order of tests/conftest.py: those that take long first.
 tests: ## pytest, a process a core; choose with PYTEST='tests/store -x'
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 # The target sparse-cpu needs a compiled library. Where it cannot be built, everything else works without it.
 KERNEL_FILES := *.txt *.toml cmake/* native/*.cpp native/*.h native/*.map sparsify_kernels/*.py
@@ -94,12 +95,18 @@ $(BIN)/python:
 	echo "make: install one (Debian, Ubuntu: apt install python3 python3-venv) or name it: make demo PYTHON=/path/to/python3" >&2; \
 	exit 1
 
+# pip makes bytecode on one core, which takes as long as all the rest.
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile $(PIP) -c constraints.txt
+COMPILE = $(BIN)/python -W ignore -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true  # of some files it cannot
+
 $(VENV)/.ready-to-run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'setting up .venv: a minute or two, longer where PyTorch is fetched'
-	$(BIN)/python -m pip install --quiet $(PIP) -c constraints.txt -e '.[cpu]'
+	$(INSTALL) -e '.[cpu]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.ready-to-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'setting up .venv: a minute or two, longer where PyTorch is fetched'
-	$(BIN)/python -m pip install --quiet $(PIP) -c constraints.txt -e '.[cpu,tensorrt-rtx,dev]'
+	$(INSTALL) -e '.[cpu,tensorrt-rtx,dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.ready-to-run

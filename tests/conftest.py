@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, the same examples each time, and what `gpu`, `soak` and `sweep` mean."""
+"""What holds for every test: one thread, the same examples each time, the order, and what gpu, soak and sweep mean."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if long and asked_for not in config.option.markexpr:
             config.hook.pytest_deselected(items=long)
             items[:] = [item for item in items if item not in long]
+    # Files with slow tests first: one that came last would leave the other cores idle.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if gpu := [item for item in items if item.get_closest_marker("gpu")]:
         missing = _why_no_gpu()
         for item in gpu if missing else ():

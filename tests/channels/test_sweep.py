@@ -16,7 +16,8 @@ from architecture_trial import try_out  # noqa: E402
 from cases_architectures import ARCHITECTURES, Architecture  # noqa: E402
 
 EVERY_ONE = [
-    pytest.param(each, marks=() if each.normal else pytest.mark.sweep, id=each.source) for each in ARCHITECTURES
+    pytest.param(each, marks=pytest.mark.slow if each.normal else pytest.mark.sweep, id=each.source)
+    for each in ARCHITECTURES
 ]
 
 

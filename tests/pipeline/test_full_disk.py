@@ -27,6 +27,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(small_disk: Path, tiny: Path, tmp_path: Path, sparsify):
     root = small_disk / "run"
     done = sparsify("run", tiny, "--run-dir", root, "--only", "tickets")
