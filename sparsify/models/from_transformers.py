@@ -154,8 +154,11 @@ def _config(values: Mapping[str, Any], text: str) -> Any:
             f"model {text}: expected a model_type that transformers has, got {kind!r}; code that a folder has is never "
             "run: wrap it as pkg.module:factory"
         )
-    with _quiet(text):
-        config = known[kind].from_dict(dict(values), attn_implementation="eager")
+    try:
+        with _quiet(text):
+            config = known[kind].from_dict(dict(values), attn_implementation="eager")
+    except Exception as error:
+        raise _unbuildable(text, kind, error) from error
     config.use_cache, config.return_dict, config.dtype = False, True, None
     return config
 
@@ -188,13 +191,18 @@ def _class(config: Any, head: str, text: str) -> tuple[Any, dict[str, Any]]:
             kind = type(auto.from_config(config, trust_remote_code=False))
     except ValueError as error:
         raise UsageError(f"model {text}: expected a network with the head {head}, got {_first_line(error)}") from error
-    except Exception as error:  # a network's code raises anything where its configuration does not suit it
-        raise UsageError(
-            f"model {text}: expected a config.json that {_BUILT[head][0]} builds a network from, got "
-            f"{type(error).__name__}: {_first_line(error)}; mend its sizes, or wrap the network as pkg.module:factory"
-        ) from error
+    except Exception as error:
+        raise _unbuildable(text, config.model_type, error) from error
     takes_pooler = head == "embedding" and "add_pooling_layer" in inspect.signature(kind.__init__).parameters
     return kind, {"add_pooling_layer": False} if takes_pooler else {}
+
+
+def _unbuildable(text: str, kind: str, error: Exception) -> UsageError:
+    """A network's code raises anything where its configuration does not suit it."""
+    return UsageError(
+        f"model {text}: expected a config.json that transformers builds a network {kind} from, got "
+        f"{type(error).__name__}: {_first_line(error)}; mend its sizes, or wrap the network as pkg.module:factory"
+    )
 
 
 def _converted(description: Description, state: State, where: str) -> State:

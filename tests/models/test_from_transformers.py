@@ -303,7 +303,8 @@ def test_of_a_head_with_several_architectures_the_first_is_taken_where_none_is_n
     assert module(network.example(2)).shape == (2, 3)
 
 
-def test_a_configuration_that_no_network_can_be_built_from_is_told_as_such(tmp_path):
-    says = "expected a config.json that AutoModelForImageClassification builds a network from, got .*; mend its sizes"
+@pytest.mark.parametrize("short", ["hidden_sizes", "num_attention_heads"], ids=["its own check", "the network's code"])
+def test_a_configuration_that_no_network_can_be_built_from_is_told_as_such(tmp_path, short: str):
+    says = "expected a config.json that transformers builds a network levit from, got IndexError: .*; mend its sizes"
     with pytest.raises(UsageError, match=says):
-        levit(tmp_path, hidden_sizes=[16])
+        levit(tmp_path, **{short: [2]})
