@@ -15,10 +15,10 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 from scipy.special import erf, expit
 
+from sparsify.recipe.spec import SparseSpec
 from sparsify_export.onnx_check import inputs_of
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
 from sparsify_export.sparse.observed import made_up_feeds
-from sparsify_export.sparse.options import SparseOptions
 from sparsify_export.sparse.passes import read_model, rewritten_graph
 from sparsify_export.sparse.plan import Plan
 from sparsify_kernels.packing import pack, unpack
@@ -59,7 +59,7 @@ def rewritten(path: Path, **options: Any) -> tuple[onnx.ModelProto, Plan]:
     feeds = made_up_feeds(path, inputs_of(path), {}, seed=0)
     model = read_model(path)
     before = model.SerializeToString()
-    new, plan = rewritten_graph(model, path, SparseOptions(**options), feeds, pack, None)
+    new, plan = rewritten_graph(model, path, SparseSpec(**options), feeds, pack, None)
     assert model.SerializeToString() == before, "the graph that was given has changed"
     onnx.checker.check_model(new)
     evaluator = ReferenceEvaluator(new, new_ops=[SparseLinear, SparseConv])

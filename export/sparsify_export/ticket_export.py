@@ -24,12 +24,13 @@ from sparsify.channels.shrink import shrink
 from sparsify.data.load import Data
 from sparsify.errors import UsageError
 from sparsify.lottery.ticket import Ticket
+from sparsify.recipe.spec import SparseSpec
 from sparsify.store.atomic import write_bytes, write_json
 from sparsify_export.latency import DENSE, MODEL
 from sparsify_export.onnx_graph import INPUT, OUTPUT, onnx_from_module
 from sparsify_export.parity import FP32_EPS, Parity, Tolerance, check_parity, tolerance_of
 from sparsify_export.runtimes.torch_eager import TorchEager
-from sparsify_export.sparse.options import DEFAULTS, SparseOptions
+from sparsify_export.sparse.options import DEFAULTS
 from sparsify_export.storage import masked_bytes, pack
 from sparsify_export.targets import TARGETS, Target
 from sparsify_export.targets.opening import open_runtime, require_export, why_not_run
@@ -94,7 +95,7 @@ def export_ticket(
     data: Data,
     opset: int | None = None,
     allow_import: tuple[str, ...] = (),
-    sparse_options: SparseOptions = DEFAULTS,
+    sparse_options: SparseSpec = DEFAULTS,
 ) -> ExportResult:
     """Export one ticket and its dense network into the existing folder `out`.
 
@@ -164,7 +165,7 @@ def real_inputs(images: NDArray[Any], batch_sizes: Sequence[int]) -> dict[int, N
     return {size: images[np.arange(count) % len(images)] for size, count in counts.items()}
 
 
-def _sparsified(onnx_path: Path, images: NDArray[Any], options: SparseOptions) -> Mapping[str, Any]:
+def _sparsified(onnx_path: Path, images: NDArray[Any], options: SparseSpec) -> Mapping[str, Any]:
     """Rewrite the graph in place; it has been held against the one before on real inputs."""
     from sparsify_export.sparse.passes import sparsify
 

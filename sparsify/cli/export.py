@@ -30,10 +30,18 @@ def command(
     replicate: Annotated[
         int | None, typer.Option(help="Whose ticket.  [default: the run's choice, 0 with --level]", show_default=False)
     ] = None,
-    precision: Annotated[str, typer.Option(help="Of sparse operators: f32, or i8.")] = "f32",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="Of sparse operators: f32, or i8.  [default: the recipe's, or f32]", show_default=False),
+    ] = None,
     min_sparsity: Annotated[
-        str, typer.Option(help="From where sparse operators replace a layer, or `auto`: where they are faster.")
-    ] = "auto",
+        str | None,
+        typer.Option(
+            help="From where sparse operators replace a layer, or `auto`: where they are faster.  "
+            "[default: the recipe's, or auto]",
+            show_default=False,
+        ),
+    ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(help="Of an ONNX file's input, where sizes are open: NAME=1x128. Repeat.", show_default=False),
@@ -55,11 +63,11 @@ def command(
     chosen = target_named(target)
     sparse = read_options(precision, min_sparsity)
     shapes = dict(map(read_shape, shape or ()))
-    _require_use(chosen, source, sparse_given=sparse != DEFAULTS, file_given=bool(shapes or examples))
+    _require_use(chosen, source, sparse_given=sparse is not None, file_given=bool(shapes or examples))
     if source.is_dir():
         made = export_run(source, chosen, out, level, replicate, sparse)
     else:
-        made = [export_file(source, chosen, out, sparse=sparse, shapes=shapes, examples=examples)]
+        made = [export_file(source, chosen, out, sparse=sparse or DEFAULTS, shapes=shapes, examples=examples)]
     if as_json:
         print(json.dumps({"exports": [one.to_json() for one in made]}, allow_nan=False))
         return

@@ -74,6 +74,16 @@ def command(
     recover: Annotated[str, typer.Option(help="Length of fine-tuning (3ep, 500it), or none.")] = "3ep",
     task: Annotated[str, typer.Option(help="What the network does (`sparsify ls tasks`).")] = "auto",
     target: Annotated[str, typer.Option(help="The runtime (`sparsify ls targets`).")] = "onnxruntime-cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="Of the target sparse-cpu: f32, or i8.  [default: f32]", show_default=False)
+    ] = None,
+    min_sparsity: Annotated[
+        str | None,
+        typer.Option(
+            help="From where sparse-cpu replaces a layer, or `auto`: where it is faster.  [default: auto]",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
     batch: Annotated[int, typer.Option(help="Examples per timed inference.")] = 1,
     allow_import: Annotated[
@@ -140,7 +150,7 @@ def command(
             },
             "target": {**asked, "max_drop": max_drop},
             "recovery": {} if recover == "none" else {"finetune": {"steps": recover}, "distill": {}},
-            "export": {"targets": [target]},
+            "export": {"targets": [target], "sparse": options.sparse(precision, min_sparsity)},
             "latency": {"batch_size": batch, "threads": threads},
         }
         _prune(options.recipe_of(tree, overrides or []), run_dir, (), as_json=as_json)

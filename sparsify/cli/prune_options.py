@@ -37,6 +37,7 @@ _OPTIONS = {
     "target": "--sparsity, --macs, --size, --latency or --speedup",
     "recovery.finetune.steps": "--recover",
     "export.targets": "--target",
+    "export.sparse": "--precision, --min-sparsity",
     "latency.batch_size": "--batch",
     "latency.threads": "--threads",
 }
@@ -89,6 +90,14 @@ def pattern_for(pattern: str | None, target: Mapping[str, Any], runtime: str) ->
         return pattern
     timed = any(target[kind] is not None for kind in ("latency_ms", "speedup")) and not skips_zeros(runtime)
     return "channel" if timed or target["macs"] is not None else "unstructured"
+
+
+def sparse(precision: str | None, min_sparsity: str | None) -> dict[str, Any] | None:
+    """`export.sparse`, or None where neither option is given."""
+    from sparsify_export.sparse.options import read_options
+
+    options = read_options(precision, min_sparsity)
+    return None if options is None else options.model_dump()
 
 
 def asked(option: str, value: str | None) -> str:

@@ -15,11 +15,11 @@ from sparsify.pipeline.plan import Plan, ticket_path
 from sparsify.pipeline.prune_plan import DENSE, MODEL
 from sparsify.recipe.misfit import near
 from sparsify.recipe.prune_recipe import PruneRecipe
-from sparsify.recipe.spec import Recipe
+from sparsify.recipe.spec import Recipe, SparseSpec
 from sparsify.store.atomic import new_folder
 from sparsify.store.run import Run
 from sparsify.store.stage import check_stage, read_stage
-from sparsify_export.sparse.options import DEFAULTS, SparseOptions
+from sparsify_export.sparse.options import DEFAULTS
 from sparsify_export.targets import TARGETS, Target
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def export_run(
     out: Path | None,
     level: str = AUTO,
     replicate: int | None = None,
-    sparse: SparseOptions = DEFAULTS,
+    sparse: SparseSpec | None = None,
 ) -> list[Exported]:
     """Export tickets of a run, each into a folder that appears whole or not at all.
 
@@ -69,7 +69,7 @@ def export_run(
         out: The folder to make, with a folder a level in it for `all`; None for one under `exports/`.
         level: A level, `all`, or `auto` for the one the recipe names or the run's own choice.
         replicate: Whose ticket; None for the run's choice, or 0 where the level is given.
-        sparse: How a graph is rewritten, for a target that does so.
+        sparse: How a graph is rewritten, for a target that does so; None for what the recipe says.
 
     Raises:
         UsageError: No such level or replicate, or `out` exists.
@@ -90,7 +90,7 @@ def export_run(
     _require_new(folders)
     data = load(recipe.data)
     return [
-        _export_one(run, recipe, target, folder, ticket, data, sparse)
+        _export_one(run, recipe, target, folder, ticket, data, sparse or recipe.export.sparse or DEFAULTS)
         for ticket, folder in zip(wanted, folders, strict=True)
     ]
 
@@ -101,7 +101,7 @@ def export_file(
     out: Path | None,
     batch_sizes: Sequence[int] = (1,),
     *,
-    sparse: SparseOptions = DEFAULTS,
+    sparse: SparseSpec = DEFAULTS,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     examples: Path | None = None,
 ) -> Exported:
@@ -151,7 +151,7 @@ def _export_one(
     final: Path,
     ticket: tuple[int, int],
     data: Data,
-    options: SparseOptions,
+    options: SparseSpec,
 ) -> Exported:
     from sparsify_export.ticket_export import export_ticket
 
@@ -166,7 +166,7 @@ def _export_one(
 
 
 def _export_pruned(
-    run: Run, target: Target, out: Path | None, level: str, replicate: int | None, options: SparseOptions
+    run: Run, target: Target, out: Path | None, level: str, replicate: int | None, options: SparseSpec | None
 ) -> Exported:
     """The network that a prune run kept."""
     from sparsify.data.load import load
@@ -190,7 +190,7 @@ def _export_pruned(
             batch_sizes=sizes,
             data=load(recipe.data, trained=True),
             allow_import=allowed,
-            sparse_options=options,
+            sparse_options=options or recipe.export.sparse or DEFAULTS,
         )
     return Exported(run.root, final, None, None, result.to_json())
 

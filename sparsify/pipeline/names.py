@@ -22,9 +22,9 @@ from sparsify.recipe.files import resolve_recipe_path
 from sparsify.recipe.load import load_prune_recipe, load_recipe
 from sparsify.recipe.misfit import Check, Misfit, near, shown
 from sparsify.recipe.prune_recipe import PruneRecipe
-from sparsify.recipe.spec import Recipe
+from sparsify.recipe.spec import ExportSpec, Recipe
 from sparsify.train.task_catalogue import TASKS
-from sparsify_export.targets import TARGETS
+from sparsify_export.targets import TARGETS, skips_zeros
 
 _MESSAGE = re.compile(r"expected (?P<expected>.+), got (?P<got>.+?)(?:; (?P<mend>.+))?", re.DOTALL)
 
@@ -41,7 +41,9 @@ def load_checked(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def load_checked_prune(text: str, name: str, overrides: Sequence[str] = ()) -> PruneRecipe:
     """Load a recipe of `sparsify prune` with every check there is; raises as `load_prune_recipe` does."""
-    recipe = load_prune_recipe(text, name, overrides, (source_exists, targets_exist, trained_exists, words_exist))
+    recipe = load_prune_recipe(
+        text, name, overrides, (source_exists, targets_exist, sparse_is_heard, trained_exists, words_exist)
+    )
     if recipe.task != "auto":
         return recipe
     return recipe.model_copy(update={"task": task_of(recipe)})
@@ -129,7 +131,20 @@ def targets_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
             yield Misfit(("export", "targets", i), expected=expected, got=shown(target), mend=mend)
 
 
-NAME_CHECKS: tuple[Check, ...] = (model_exists, source_exists, model_fits, targets_exist)
+def sparse_is_heard(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether any target takes what is asked of sparse operators."""
+    export = tree.get("export")
+    if not isinstance(export, Mapping) or export.get("sparse") is None:
+        return
+    targets: Any = export.get("targets", ExportSpec.model_fields["targets"].default)
+    if isinstance(targets, (list, tuple)) and not any(skips_zeros(str(target)) for target in targets):
+        able = " or ".join(name for name in TARGETS if skips_zeros(name))
+        mend = "add it to export.targets, or leave export.sparse out"
+        got = ", ".join(map(str, targets)) or "no target"
+        yield Misfit(("export", "sparse"), expected=f"the target {able} beside it", got=got, mend=mend)
+
+
+NAME_CHECKS: tuple[Check, ...] = (model_exists, source_exists, model_fits, targets_exist, sparse_is_heard)
 
 
 def _asked(check: Callable[[str], None], value: object, path: tuple[str, ...], mend: str) -> Iterator[Misfit]:

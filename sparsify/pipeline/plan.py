@@ -15,6 +15,7 @@ from sparsify.pipeline.stage_specs import ExportStageSpec, LatencyStageSpec, Pro
 from sparsify.probes.probe import ProbedTicket
 from sparsify.probes.registry import PROBES
 from sparsify.recipe.spec import ProbeSpec, Recipe
+from sparsify_export.targets import skips_zeros
 
 
 def ticket_path(replicate: int, level: int) -> str:
@@ -77,7 +78,12 @@ class Plan:
             Stage(
                 f"export/{target}",
                 "export",
-                ExportStageSpec(target=target, batch_sizes=settings.batch_sizes, data=self.recipe.data),
+                ExportStageSpec(
+                    target=target,
+                    batch_sizes=settings.batch_sizes,
+                    data=self.recipe.data,
+                    sparse=settings.sparse if skips_zeros(target) else None,
+                ),
                 parents=parents,
                 derived=True,
             )

@@ -25,6 +25,7 @@ from sparsify.pipeline.stage_specs import ExportStageSpec, LatencyStageSpec
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.seeds import derive_seed
 from sparsify.store.digest import digest, file_sha256
+from sparsify_export.targets import skips_zeros
 
 DENSE, MODEL, TEST = "dense", "model", "test"
 
@@ -107,6 +108,7 @@ class PrunePlan:
                     data=self.recipe.data,
                     allow_import=self.source.allow_import,
                     trained=True,
+                    sparse=settings.sparse if skips_zeros(target) else None,
                 ),
                 {"ticket": network.path, "dense": DENSE},
                 derived=True,

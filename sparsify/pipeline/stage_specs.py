@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sparsify.recipe.spec import DataSpec, LatencySpec, Spec
+from sparsify.recipe.spec import DataSpec, LatencySpec, SparseSpec, Spec
 
 
 class ProbeArmSpec(Spec):
@@ -41,6 +41,11 @@ class ExportStageSpec(Spec):
     data: DataSpec = Field(description="Where real inputs are taken from.")
     allow_import: tuple[str, ...] = Field(default=(), description="Packages whose code may build the networks.")
     trained: bool = Field(default=False, description="Whether the data may be of any kind, as for trained networks.")
+    sparse: SparseSpec | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,  # so that runs made before the field was there keep their keys
+        description="How the graph is rewritten, for a target that does so.",
+    )
 
 
 class LatencyStageSpec(Spec):

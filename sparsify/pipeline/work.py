@@ -116,6 +116,7 @@ def _prune(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], ou
 
 
 def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -> None:
+    from sparsify_export.sparse.options import DEFAULTS
     from sparsify_export.targets import TARGETS
     from sparsify_export.ticket_export import export_ticket
 
@@ -128,6 +129,7 @@ def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -
         batch_sizes=spec.batch_sizes,
         data=_data(spec.data, "cpu", trained=spec.trained),
         allow_import=spec.allow_import,
+        sparse_options=spec.sparse or DEFAULTS,
     )
 
 

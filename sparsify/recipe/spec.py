@@ -204,6 +204,21 @@ class PerturbRestSpec(Spec):
 ProbeSpec = PerturbRestSpec  # a second probe makes this a union discriminated by `name`
 
 
+SparsePrecision = Literal["f32", "i8"]
+
+
+class SparseSpec(Spec):
+    """How a graph is rewritten for a target that skips zeros."""
+
+    precision: SparsePrecision = Field(
+        default="f32",
+        description="`i8` rounds weights to 8 bits by row, and activations where they are used.",
+    )
+    min_sparsity: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
+        default="auto", description="From where a layer is replaced; `auto` compares expected times."
+    )
+
+
 class ExportSpec(Spec):
     """What is exported, and for which targets."""
 
@@ -216,6 +231,9 @@ class ExportSpec(Spec):
     )
     batch_sizes: tuple[Positive, ...] = Field(
         default=(1, 8), min_length=1, description="Batch sizes whose numerics are checked."
+    )
+    sparse: SparseSpec | None = Field(
+        default=None, description="For the target sparse-cpu: precision, and from which sparsity layers are replaced."
     )
 
 

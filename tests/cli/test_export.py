@@ -13,7 +13,8 @@ from sparsify.cli.export import command
 from sparsify.errors import CorruptError, InputOutputError, UnavailableError, UsageError
 from sparsify.lottery.network import Network
 from sparsify.pipeline.plan import ticket_path
-from sparsify.recipe.spec import Recipe
+from sparsify.recipe.spec import Recipe, SparseSpec
+from sparsify.store.resolved import write_resolved
 from sparsify.store.run import Run
 from sparsify.store.stage import write_stage
 from sparsify.store.weights import save_tensors
@@ -93,6 +94,29 @@ def test_levels_by_number_and_all(run: Path, tmp_path: Path, monkeypatch: pytest
         ("replicate_0/level_01", "replicate_0/dense"),
         ("replicate_0/level_02", "replicate_0/dense"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [(None, SparseSpec(precision="i8", min_sparsity=0.7)), ("f32", SparseSpec())],
+)
+def test_sparse_operators_are_what_the_recipe_asks_for_unless_told(
+    run: Path, monkeypatch: pytest.MonkeyPatch, precision: str | None, expected: SparseSpec
+):
+    wanted = {"targets": ["sparse-cpu"], "sparse": {"precision": "i8", "min_sparsity": 0.7}}
+    write_resolved(run / "resolved.yaml", json.dumps(RECIPE.model_dump(mode="json") | {"export": wanted}))
+    asked_for: list[SparseSpec] = []
+
+    def fake(*_: object, sparse_options: SparseSpec, **__: object):
+        asked_for.append(sparse_options)
+        raise UnavailableError("no further")
+
+    monkeypatch.setattr("sparsify_export.ticket_export.export_ticket", fake)
+    monkeypatch.setattr("sparsify_export.targets.opening.require_export", lambda target: None)
+    given = () if precision is None else ("--precision", precision)
+    with pytest.raises(UnavailableError, match="no further"):
+        invoke(run, "--target", "sparse-cpu", "--out", run / "out", *given)
+    assert asked_for == [expected]
 
 
 @pytest.mark.parametrize(

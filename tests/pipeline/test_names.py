@@ -104,3 +104,22 @@ def test_without_labels_agreement_with_the_dense_network_stands_in(model, arrays
     assert load_checked_prune(json.dumps(tree), "here").task == expected
     given = load_checked_prune(json.dumps({**tree, "task": "classification"}), "here")
     assert given.task == "classification"
+
+
+@pytest.mark.parametrize(
+    ("targets", "fault"),
+    [
+        ("[onnxruntime-cpu, sparse-cpu]", ""),
+        ("[tensorrt]", "export.sparse: expected the target sparse-cpu beside it, got tensorrt; add it to export."),
+        ("[]", "export.sparse: expected the target sparse-cpu beside it, got no target"),
+    ],
+)
+def test_what_is_asked_of_sparse_operators_needs_a_target_that_has_them(faults, targets: str, fault: str):
+    found = faults(targets=f"{targets}, sparse: {{precision: i8}}")
+    assert len(found) == bool(fault)
+    assert fault in "".join(found)
+
+
+def test_without_targets_it_is_the_default_ones_that_hear_nothing():
+    [misfit] = [misfit for check in NAME_CHECKS for misfit in check({"export": {"sparse": {}}})]
+    assert misfit.got == "onnxruntime-cpu"

@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import load_file
 
 from sparsify.stats.paired_rates import score
+from sparsify_export.sparse.available import why_not
 
 Sparsify = Callable[..., "subprocess.CompletedProcess[str]"]
 pytestmark = pytest.mark.slow
@@ -139,6 +140,19 @@ def test_a_searched_allocation_removes_what_is_asked_for_and_no_more_where_it_co
     assert searched["run.allocation"] == "searched" and uniform["layer.output.weight.sparsity"] == 0.8
 
 
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_sparse_operators_are_of_the_precision_that_is_asked_for(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    options = ("--sparsity", 0.5, "--recover", "none", "--target", "sparse-cpu")
+    sparse = ("--precision", "i8", "--min-sparsity", 0.4)
+    done = sparsify(*trained, *options, *sparse, "--run-dir", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((tmp_path / "r/export/sparse-cpu/sparse.json").read_text())["plan"]
+    assert plan["precision"] == "i8"
+    assert [(row["precision"], row["replaced"]) for row in plan["layers"]] == [("i8", True)] * 2
+
+
 def test_time_is_not_searched_for_in_zeros_without_a_warning_first(
     trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
 ):
@@ -192,6 +206,11 @@ def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
         (("--sparsity", 0.5, "--pattern", "4:2"), "write 2:4 to keep 2 of every 4"),
         (("--sparsity", 1.5), "--sparsity: expected a number below 1"),
         (("--sparsity", 0.5, "--set", "target.trials=none"), "target.trials"),
+        (
+            ("--sparsity", 0.5, "--precision", "i8"),
+            "--precision, --min-sparsity: expected the target sparse-cpu",
+        ),
+        (("--sparsity", 0.5, "--min-sparsity", "90"), "--min-sparsity: expected auto, or a number from 0 to 1, got"),
         (("--speedup", "fast"), "expected a number such as 2x"),
         (("--size", "two"), "expected bytes such as 2MB"),
     ],

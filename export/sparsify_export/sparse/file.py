@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sparsify.recipe.spec import SparseSpec
 from sparsify.store.atomic import write_json
 from sparsify_export.feed import Shape
 from sparsify_export.file_export import REPORT
@@ -13,7 +14,6 @@ from sparsify_export.latency import MODEL
 from sparsify_export.onnx_check import inputs_of
 from sparsify_export.pruning.examples import given_examples
 from sparsify_export.sparse.observed import Feeds, made_up_feeds
-from sparsify_export.sparse.options import SparseOptions
 from sparsify_export.sparse.passes import sparsify
 from sparsify_export.targets import Target
 
@@ -26,7 +26,7 @@ def export_sparse(
     folder: Path,
     *,
     target: Target,
-    options: SparseOptions,
+    options: SparseSpec,
     shapes: Mapping[str, Shape],
     examples: Path | None = None,
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def export_sparse(
         "missing": "",
         "inputs": [str(one) for one in inputs],
         "precision": options.precision,
-        "min_sparsity": "auto" if options.min_sparsity is None else options.min_sparsity,
+        "min_sparsity": options.min_sparsity,
         "file_bytes": found["file_bytes"],
         "sparse_parity": found["parity"],
         "layers": found["plan"]["layers"],

@@ -1,39 +1,36 @@
-"""What the pass is asked for. Plain data: nothing heavy is imported."""
+"""What the pass is asked for, and how a person writes it. Plain data: nothing heavy is imported."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 from sparsify.errors import UsageError
+from sparsify.recipe.spec import SparsePrecision as Precision
+from sparsify.recipe.spec import SparseSpec
 
-Precision: TypeAlias = Literal["f32", "i8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DEFAULTS = SparseSpec()
 
 
-@dataclass(frozen=True)
-class SparseOptions:
-    """How a graph is rewritten."""
+def read_options(precision: str | None, min_sparsity: str | None) -> SparseSpec | None:
+    """The flags as a recipe's `export.sparse`, None where neither is given. Raises UsageError that names the flag."""
+    given: dict[str, Any] = {}
+    if precision is not None:
+        if precision not in PRECISIONS:
+            raise UsageError(f"--precision: expected {' or '.join(PRECISIONS)}, got {precision!r}")
+        given["precision"] = precision
+    if min_sparsity is not None:
+        given["min_sparsity"] = _least(min_sparsity)
+    return SparseSpec(**given) if given else None
 
-    precision: Precision = "f32"
-    """`i8`: weights rounded to 8 bits by row, activations where they are used."""
-    min_sparsity: float | None = None
-    """From where a layer is replaced; None compares expected times."""
 
-
-DEFAULTS = SparseOptions()
-
-
-def read_options(precision: str, min_sparsity: str) -> SparseOptions:
-    """The options as a person writes them; raises UsageError that names the flag."""
-    if precision not in PRECISIONS:
-        raise UsageError(f"--precision: expected {' or '.join(PRECISIONS)}, got {precision!r}")
-    if min_sparsity == "auto":
-        return SparseOptions(precision)
+def _least(text: str) -> float | str:
+    if text == "auto":
+        return text
     try:
-        least = float(min_sparsity)
+        least = float(text)
     except ValueError:
         least = -1.0
     if not 0 <= least <= 1:
-        raise UsageError(f"--min-sparsity: expected auto, or a number from 0 to 1, got {min_sparsity!r}")
-    return SparseOptions(precision, least)
+        raise UsageError(f"--min-sparsity: expected auto, or a number from 0 to 1, got {text!r}")
+    return least

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx.inliner import inline_local_functions
 
 from sparsify.errors import UsageError
+from sparsify.recipe.spec import SparseSpec
 from sparsify.store.atomic import write_bytes
 from sparsify_export.pruning.running import run
 from sparsify_export.pruning.tensors import external_files
@@ -27,7 +28,7 @@ from sparsify_export.sparse.layers import Layer, Left, find_layers, looked_at
 from sparsify_export.sparse.neighbours import Fused, fuse
 from sparsify_export.sparse.observed import Feeds, observe
 from sparsify_export.sparse.operators import DOMAIN
-from sparsify_export.sparse.options import Precision, SparseOptions
+from sparsify_export.sparse.options import Precision
 from sparsify_export.sparse.parity import SparseParity, compare
 from sparsify_export.sparse.plan import Plan, Row, store
 from sparsify_export.sparse.rewrite import Replacement, rewrite
@@ -53,7 +54,7 @@ class Sparsified:
 
 
 def sparsify(
-    source: Path, out: Path, *, options: SparseOptions, feeds: Feeds, more: Feeds = (), inputs: str
+    source: Path, out: Path, *, options: SparseSpec, feeds: Feeds, more: Feeds = (), inputs: str
 ) -> Sparsified:
     """Rewrite the graph in `source`, hold it against the original, and write it to the file `out`.
 
@@ -99,12 +100,13 @@ def _stored_bytes(source: Path) -> int:
 
 
 def rewritten_graph(
-    model: onnx.ModelProto, path: Path, options: SparseOptions, feeds: Feeds, pack: Any, costs: Costs | None
+    model: onnx.ModelProto, path: Path, options: SparseSpec, feeds: Feeds, pack: Any, costs: Costs | None
 ) -> tuple[onnx.ModelProto, Plan]:
     """The new graph and its plan; `pack` and `costs` as in `choice.Rule`."""
     view = GraphView(model)
     shapes = observe(model, path, looked_at(view), feeds)
-    rule = Rule(pack, options.precision, options.min_sparsity, costs, DenseTimes(view, shapes) if costs else None)
+    least = None if options.min_sparsity == "auto" else options.min_sparsity
+    rule = Rule(pack, options.precision, least, costs, DenseTimes(view, shapes) if costs else None)
     claimed: set[int] = set()
     replacements: list[Replacement] = []
     rows: list[Row] = []

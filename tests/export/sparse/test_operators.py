@@ -12,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from small_graphs import write_linear
 from sparsify.errors import CorruptError, UnavailableError, UsageError
+from sparsify.recipe.spec import SparseSpec
 from sparsify_export.onnx_check import load_graph, precision_of
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
 from sparsify_export.sparse import available
 from sparsify_export.sparse.operators import Packed, are_used_by, packed_weights
-from sparsify_export.sparse.options import SparseOptions, read_options
+from sparsify_export.sparse.options import read_options
 from sparsify_export.sparse.passes import read_model, sparsify
 from sparsify_export.targets import TARGETS
 from sparsify_export.targets.opening import require_export, require_run, why_not_run
@@ -84,7 +85,7 @@ def test_what_needs_the_operators_says_what_would_bring_them(tmp_path: Path):
         pass
     with pytest.raises(UnavailableError, match=mend):
         dense = write_linear(tmp_path / "d.onnx")
-        sparsify(dense, tmp_path / "o.onnx", options=SparseOptions(), feeds=(), inputs="")
+        sparsify(dense, tmp_path / "o.onnx", options=SparseSpec(), feeds=(), inputs="")
     assert not (tmp_path / "o.onnx").exists()
 
 
@@ -116,8 +117,10 @@ def test_what_is_no_graph_is_corrupt(tmp_path: Path):
 
 
 def test_options_are_read_from_words():
-    assert read_options("f32", "auto") == SparseOptions()
-    assert read_options("i8", "0.7") == SparseOptions("i8", 0.7)
+    assert read_options(None, None) is None
+    assert read_options("f32", "auto") == SparseSpec()
+    assert read_options("i8", None) == SparseSpec(precision="i8")
+    assert read_options("i8", "0.7") == SparseSpec(precision="i8", min_sparsity=0.7)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ if (missing := why_not()) is not None:
 
 from rewritten_graphs import graph, normal, number, operators, sparse
 from sparsify.errors import CorruptError
+from sparsify.recipe.spec import SparseSpec
 from sparsify_export.onnx_check import inputs_of, load_graph
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
 from sparsify_export.sparse import parity
 from sparsify_export.sparse.observed import made_up_feeds
-from sparsify_export.sparse.options import SparseOptions
 from sparsify_export.sparse.passes import Sparsified, sparsify
 from sparsify_export.sparse.plan import stored_plan
 from sparsify_export.sparse.trial import operators_refusal
@@ -64,7 +64,7 @@ def images(path: Path) -> Path:
 
 def run(source: Path, out: Path, **options: object) -> Sparsified:
     feeds = made_up_feeds(source, inputs_of(source), {}, seed=0)
-    return sparsify(source, out, options=SparseOptions(**options), feeds=feeds, inputs="made up")
+    return sparsify(source, out, options=SparseSpec(**options), feeds=feeds, inputs="made up")
 
 
 def test_the_operators_answer():

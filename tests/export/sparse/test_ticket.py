@@ -14,11 +14,10 @@ if (missing := why_not()) is not None:
 
 from sparsify.data.load import Data
 from sparsify.lottery.network import Network
-from sparsify.recipe.spec import LatencySpec
+from sparsify.recipe.spec import LatencySpec, SparseSpec
 from sparsify_export.latency import measure_target
 from sparsify_export.onnx_check import load_graph, precision_of
 from sparsify_export.sparse.operators import are_used_by
-from sparsify_export.sparse.options import SparseOptions
 from sparsify_export.sparse.plan import stored_plan
 from sparsify_export.targets import TARGETS
 from sparsify_export.ticket_export import export_ticket
@@ -41,7 +40,7 @@ def tickets(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.mark.parametrize("precision", ["f32", "i8"])
 def test_the_ticket_is_rewritten_and_dense_is_not(tmp_path: Path, tickets, data: Data, precision: str):
     (out := tmp_path / "out").mkdir()
-    options = SparseOptions(precision, 0.5)
+    options = SparseSpec(precision=precision, min_sparsity=0.5)
     result = export_ticket(*tickets, out, target=TARGET, batch_sizes=(1, 8), data=data, sparse_options=options)
     assert (result.status, result.parity_on, result.missing) == ("checked", "sparse-cpu", "")
     assert [are_used_by(out / name) for name in ("model.onnx", "dense.onnx")] == [True, False]
@@ -56,7 +55,7 @@ def test_the_ticket_is_rewritten_and_dense_is_not(tmp_path: Path, tickets, data:
 
 def test_dense_is_timed_beside_the_rewritten_ticket(tmp_path: Path, tickets, data: Data):
     (out := tmp_path / "out").mkdir()
-    options = SparseOptions("f32", 0.5)
+    options = SparseSpec(min_sparsity=0.5)
     export_ticket(*tickets, out, target=TARGET, batch_sizes=(1,), data=data, sparse_options=options)
     latency = measure_target(out, target=TARGET, spec=LatencySpec(pairs=20, launches=1))
     (launch,) = latency.launches
