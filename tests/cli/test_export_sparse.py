@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from small_graphs import write_linear
 from sparsify.cli import export, inspect, ls
-from sparsify.errors import UnavailableError, UsageError
+from sparsify.errors import CorruptError, UnavailableError, UsageError
 from sparsify_export.sparse.available import why_not
 
 app = typer.Typer()
@@ -51,6 +51,19 @@ def test_an_onnx_file_is_rewritten_and_shown(tmp_path: Path):
     text = invoke("inspect", tmp_path / "a" / "model.onnx").stdout
     assert "sparse f32" in text
     assert "1 of 1 layers replaced" in text
+
+
+@needs_operators
+def test_a_flipped_bit_of_the_weights_is_found(tmp_path: Path):
+    source = write_linear(tmp_path / "g.onnx", columns=64, rows=32)
+    invoke("export", source, "--target", "sparse-cpu", "--min-sparsity", "0", "--out", tmp_path / "a")
+    path = tmp_path / "a" / "model.onnx"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"SPSFYWT\0") + 5000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptError, match=r"model\.onnx: packed weights W0\.sparse: expected the bytes that were"):
+        invoke("inspect", path)
+    assert CorruptError.exit_code == 7
 
 
 @needs_operators

@@ -1,8 +1,9 @@
-"""The operators' names, which graphs have them, and what their packed weights say of themselves."""
+"""The operators' names, which graphs have them, what their packed weights say of themselves, and whether it is true."""
 
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ LINEAR, CONV = "SparseLinear", "SparseConv"
 
 _PRECISIONS = ("f32", "f16", "bf16", "i8")
 # The beginning of the header that sparsify_kernels/packing.py writes, which need not be installed to look at a file.
-_HEADER = struct.Struct("<8sHBBIIIQ")
-_MAGIC = b"SPSFYWT\0"
+_HEADER = struct.Struct("<8sHBBIIIQ6QIIQ")
+_MAGIC, _FORMAT = b"SPSFYWT\0", 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,31 @@ def packed_weights(graph: Any) -> dict[str, Packed]:
         data = tensor.raw_data[: _HEADER.size] if tensor.name in read else b""
         if len(data) < _HEADER.size:
             continue
-        magic, _, precision, _, rows, columns, _, kept = _HEADER.unpack(data)
+        magic, _, precision, _, rows, columns, _, kept, *_ = _HEADER.unpack(data)
         if magic == _MAGIC and precision < len(_PRECISIONS) and kept <= len(tensor.raw_data):
             found[tensor.name] = Packed(_PRECISIONS[precision], rows, columns, kept)
     return found
+
+
+def damage(graph: Any) -> dict[str, str]:
+    """By initializer, what is wrong with the packed weights of the graph's sparse operators; empty where nothing is."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    read = [node for node in graph.node if node.domain == DOMAIN and len(node.input) > 1 and node.input[1] in stored]
+    faults = {node.input[1]: _fault(stored[node.input[1]].raw_data, node) for node in read}
+    return {name: fault for name, fault in faults.items() if fault}
+
+
+def _fault(data: bytes, node: Any) -> str:
+    if len(data) < _HEADER.size or not data.startswith(_MAGIC):
+        return "expected packed weights, got bytes that begin otherwise"
+    _, version, _, _, rows, columns, _, _, *_, crc, _, total = _HEADER.unpack(data[: _HEADER.size])
+    if version != _FORMAT:
+        return f"expected version {_FORMAT} of the format, got {version}; use a newer release"
+    if total != len(data):
+        return f"expected {total} bytes, got {len(data)}"
+    if zlib.crc32(memoryview(data)[_HEADER.size :]) != crc:
+        return "expected the bytes that were written, got changed ones: the CRC-32 does not match"
+    asked = {attribute.name: attribute.i for attribute in node.attribute}
+    if (rows, columns) != (asked.get("rows"), asked.get("columns")):
+        return f"expected {asked.get('rows')} rows and {asked.get('columns')} columns, got {rows} and {columns}"
+    return ""

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from sparsify.errors import CorruptError
 from sparsify.pipeline.inspection.layers import layer, totals
 from sparsify_export.runtimes.onnx_file import read_onnx
-from sparsify_export.sparse.operators import Packed, packed_weights
+from sparsify_export.sparse.operators import Packed, damage, packed_weights
 from sparsify_export.sparse.plan import KEY, stored_plan
 
 
@@ -23,11 +23,14 @@ def describe_onnx(path: Path) -> dict[str, Any]:
 
     Raises:
         InputOutputError: There is no such file.
-        CorruptError: It cannot be read as ONNX, or a file of weights beside it is missing or damaged.
+        CorruptError: It cannot be read as ONNX, a file of weights beside it is missing or damaged, or packed weights of
+            sparse operators are not what was written; names them.
     """
     model = read_onnx(path, weights=True)
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
+    if faults := damage(graph):
+        raise CorruptError("; ".join(f"{path}: packed weights {name}: {fault}" for name, fault in faults.items()))
     packed = packed_weights(graph)
     layers = [_packed_layer(name, one) for name, one in packed.items()]
     layers += [_layer(path, name, tensor) for name, tensor in _tensors(graph) if name not in packed]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from small_graphs import write_linear
 from sparsify.errors import CorruptError, UnavailableError, UsageError
+from sparsify.pipeline.inspection import inspect
 from sparsify.recipe.spec import SparseSpec
 from sparsify_export.onnx_check import load_graph, precision_of
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
 from sparsify_export.sparse import available
-from sparsify_export.sparse.operators import Packed, are_used_by, packed_weights
+from sparsify_export.sparse.operators import Packed, are_used_by, damage, packed_weights
 from sparsify_export.sparse.options import read_options
 from sparsify_export.sparse.passes import read_model, sparsify
 from sparsify_export.targets import TARGETS
@@ -24,6 +27,8 @@ from sparsify_export.targets.opening import require_export, require_run, why_not
 
 BLOB = bytes.fromhex("5350534659575400010000010200000003000000000000000200000000000000") + bytes(168)
 """The header of 2x3 weights in f32, two of them kept."""
+INTACT = BLOB[:80] + struct.pack("<IIQ", zlib.crc32(BLOB[96:]), 0, len(BLOB)) + BLOB[96:]
+"""The same with the CRC-32 of what follows the header, and the length."""
 
 
 def write_sparse(path: Path, blob: bytes = BLOB) -> Path:
@@ -57,6 +62,32 @@ def test_packed_weights_say_what_they_are(tmp_path: Path):
 @pytest.mark.parametrize("blob", [b"", BLOB[:20], b"?" + BLOB[1:], BLOB[:10] + b"\xff" + BLOB[11:]])
 def test_bytes_that_are_no_packed_weights_are_left_out(tmp_path: Path, blob: bytes):
     assert packed_weights(load_graph(write_sparse(tmp_path / "s.onnx", blob)).graph) == {}
+
+
+@pytest.mark.parametrize(
+    ("blob", "fault"),
+    [
+        (INTACT, ""),
+        (INTACT[:96] + b"\1" + INTACT[97:], "the CRC-32 does not match"),
+        (INTACT[:-1] + b"\1", "the CRC-32 does not match"),
+        (INTACT[:80] + b"\1" + INTACT[81:], "the CRC-32 does not match"),
+        (INTACT[:-1], "expected 200 bytes, got 199"),
+        (INTACT[:12] + b"\3" + INTACT[13:], "expected 2 rows and 3 columns, got 3 and 3"),
+        (INTACT[:8] + b"\2" + INTACT[9:], "expected version 1 of the format, got 2"),
+        (b"?" + INTACT[1:], "expected packed weights, got bytes that begin otherwise"),
+        (b"", "expected packed weights, got bytes that begin otherwise"),
+    ],
+)
+def test_damaged_weights_are_named(tmp_path: Path, blob: bytes, fault: str):
+    path = write_sparse(tmp_path / "s.onnx", blob)
+    found = damage(load_graph(path).graph)
+    assert list(found) == (["w"] if fault else [])
+    assert fault in found.get("w", "")
+    if fault:
+        with pytest.raises(CorruptError, match=rf"s\.onnx: packed weights w: .*{fault}"):
+            inspect(path)
+    else:
+        assert inspect(path)["kind"] == "onnx"
 
 
 def test_a_graph_is_told_by_its_domain_from_a_file_and_from_bytes(tmp_path: Path):
