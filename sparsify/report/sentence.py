@@ -121,8 +121,7 @@ def _speed_on(metrics: Mapping[str, Any], target: str) -> str:
     figure = f"{ratio(speedup)}, {interval}" if interval else ratio(speedup)
     match metrics.get(f"{key}.verdict"):
         case "faster":
-            saved = "its zeros are time saved: " if _skips_zeros(metrics, target) else ""
-            return f"on {target} {saved}it runs faster than dense fp32 ({figure})"
+            return f"on {target} {_saved(metrics, target)}it runs faster than dense fp32 ({figure})"
         case "slower":
             why = _why(metrics, target, "where zeros gain no time, since")
             return f"on {target} it runs slower than dense fp32, not faster ({figure}){why}"
@@ -134,16 +133,30 @@ def _speed_on(metrics: Mapping[str, Any], target: str) -> str:
             return f"whether it runs faster on {target} is inconclusive ({figure}; {reason}){expected}"
 
 
-def _skips_zeros(metrics: Mapping[str, Any], target: str) -> bool:
-    """Whether zeros that lie in place save time there: on operators that skip them, and on no other runtime."""
-    pattern = str(metrics.get("run.pattern", "unstructured"))
-    return zeros_take_time(pattern, "") and not zeros_take_time(pattern, target)
+def _saved(metrics: Mapping[str, Any], target: str) -> str:
+    """What saved the time, where operators that skip zeros ran: zeros alone, or zeros and fewer bits."""
+    ran = _ran(metrics, target)
+    if not zeros_take_time(_pattern(metrics), "") or "sparse" not in ran:
+        return ""
+    return "its zeros and its 8-bit numbers are time saved: " if "sparse i8" in ran else "its zeros are time saved: "
 
 
 def _why(metrics: Mapping[str, Any], target: str, joint: str) -> str:
     """Why zeros alone gain no time, where they do not."""
-    gains = not zeros_take_time(str(metrics.get("run.pattern", "unstructured")), target)
+    ran = _ran(metrics, target)
+    if skips_zeros(target) and ran and "sparse" not in ran:
+        return f", {joint} no layer was expected to gain by skipping zeros, and none skips them"
+    gains = not zeros_take_time(_pattern(metrics), target)
     return "" if gains else f", {joint} a dense kernel multiplies zeros like any other number"
+
+
+def _ran(metrics: Mapping[str, Any], target: str) -> str:
+    """The precisions of the weights that were timed, as `onnx_check.precision_of` has them; empty where not known."""
+    return str(metrics.get(f"latency.{target}.precision.sparse", ""))
+
+
+def _pattern(metrics: Mapping[str, Any]) -> str:
+    return str(metrics.get("run.pattern", "unstructured"))
 
 
 def zeros_take_time(pattern: str, target: str) -> bool:

@@ -78,6 +78,33 @@ def test_sparse_kernels_are_not_explained_by_dense_ones():
     assert ZEROS not in sentence(pattern="2:4")
 
 
+@pytest.mark.parametrize(
+    ("target", "pattern", "ran", "says"),
+    [
+        ("sparse-cpu", "unstructured", "sparse f32", "its zeros are time saved: "),
+        ("sparse-cpu", "block:1x4", "float32+sparse f32", "its zeros are time saved: "),
+        ("sparse-cpu", "unstructured", "float32+sparse i8", "its zeros and its 8-bit numbers are time saved: "),
+        ("sparse-cpu", "unstructured", "float32", ""),
+        ("sparse-cpu", "channel", "sparse f32", ""),
+        ("onnxruntime-cpu", "unstructured", "float32", ""),
+    ],
+)
+def test_zeros_are_time_saved_where_operators_skipped_them_and_it_was_faster(target, pattern, ran, says):
+    def spoken(verdict, low, high):
+        timings = latency(verdict, low, high, target=target, details={"precision": {"dense": "float32", "sparse": ran}})
+        return sentence(pattern=pattern, export=replace(results().export, latency=(timings,)))
+
+    faster = spoken("faster", 1.2, 1.4)
+    assert f"on {target} {says}it runs faster than dense fp32 (1.300x, 1.200x to 1.400x)" in faster
+    for verdict, low, high in (("slower", 0.7, 0.9), ("equivalent", 0.97, 1.03), ("inconclusive", 0.8, 1.4)):
+        assert "time saved" not in spoken(verdict, low, high)
+
+
+def test_where_no_layer_skips_zeros_that_is_why():
+    dense = latency(target="sparse-cpu", details={"precision": {"dense": "float32", "sparse": "float32"}})
+    assert "(1.000x, 0.970x to 1.030x), because no layer was expected to gain by skipping zeros" in timed(dense)
+
+
 def test_inconclusive_gives_its_reason():
     assert "too noisy here" in timed(latency("inconclusive", 0.8, 1.4, reason="too noisy here"))
 
