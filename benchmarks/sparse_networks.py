@@ -76,8 +76,23 @@ def mobilenet_v2(sparsity: float, *, block: int = 1, side: int = 224) -> ModelPr
 
 def gemv(sparsity: float, *, block: int = 1, size: int = 4096) -> ModelProto:
     """One square linear layer on one token, as autoregressive decoding has them."""
+    return linear(sparsity, size, size, 1, block=block)
+
+
+def linear(sparsity: float, columns: int, rows: int, tokens: int, *, block: int = 1) -> ModelProto:
+    """One linear layer."""
     g = _Graph(sparsity, block)
-    return g.model([1, size], g.linear("x", size, size), [1, size])
+    return g.model([tokens, columns], g.linear("x", columns, rows), [tokens, rows])
+
+
+def convolution(
+    sparsity: float, inputs: int, outputs: int, kernel: int, side: int, *, stride: int = 1, block: int = 1
+) -> ModelProto:
+    """One convolution of an image [1, inputs, side, side], padded so that a stride of 1 keeps its size."""
+    g = _Graph(sparsity, block)
+    made = -(-side // stride)
+    y = g.conv("x", inputs, outputs, kernel, stride=stride)
+    return g.model([1, inputs, side, side], y, [1, outputs, made, made])
 
 
 NETWORKS: dict[str, Callable[..., ModelProto]] = {
