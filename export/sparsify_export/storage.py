@@ -1,8 +1,9 @@
 """What a network weighs on disk, masked and packed; its shrunk size is `channels.shrink`'s.
 
 The packed format keeps every bit (-0.0, NaN payloads, any dtype): a bitmask of the elements whose bits are not all
-zero, and those elements' bytes, shuffled so that equal positions of all elements lie together; both zstd. On Gaussian
-weights at 80% / 90% sparsity it takes about .19 / .10 of dense fp32, against .230 / .118 for zstd alone.
+zero, and those elements' bytes, shuffled so that equal positions of all elements lie together; both zstd. A Gaussian
+layer of 768x768 takes at 90% sparsity .090 to .094 of dense fp32 where the largest weights are kept, by its scale, and
+.100 where chance chose them: the entropy of mask and byte planes is then .098.
 Layout, little-endian:
 
     8 bytes  magic "SPKTICKT"       4 bytes  length of the header

@@ -124,6 +124,8 @@ def _show_layers(console: Console, report: Mapping[str, Any]) -> None:
     if layers:
         wide = console if console.is_terminal else Console(stderr=True, width=200, highlight=False)
         wide.print(plan_table(layers))
+    if plan := sparse.get("plan"):
+        console.print(f"  {plan['summary']}")
     if parity := report.get("sparse_parity") or sparse.get("parity"):
         for output in parity["outputs"]:
             console.print(
