@@ -150,7 +150,10 @@ def test_sparse_operators_are_of_the_precision_that_is_asked_for(
     assert done.returncode == 0, done.stderr
     plan = json.loads((tmp_path / "r/export/sparse-cpu/sparse.json").read_text())["plan"]
     assert plan["precision"] == "i8"
-    assert [(row["precision"], row["replaced"]) for row in plan["layers"]] == [("i8", True)] * 2
+    replaced = {row["weight"]: row["replaced"] for row in plan["layers"]}
+    sparse_enough = {row["weight"]: row["sparsity"] >= 0.4 for row in plan["layers"]}
+    assert replaced == sparse_enough
+    assert any(replaced.values())
 
 
 def test_time_is_not_searched_for_in_zeros_without_a_warning_first(
