@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from scipy.special import erf, expit
 
+from sparse_graphs import activated
 from sparsify.recipe.spec import SparseSpec
 from sparsify_export.onnx_check import inputs_of
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
@@ -84,19 +84,7 @@ def finish(y: Array, node: OpRun, bias: Array | None, residual: Array | None, ax
     if residual is not None:
         assert residual.shape == y.shape
         y = y + residual
-    match getattr(node, "activation", "none"):
-        case "relu":
-            return np.maximum(y, 0)
-        case "gelu":
-            return y / 2 * (1 + erf(y / np.sqrt(2)))
-        case "gelu_tanh":
-            return y / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
-        case "silu":
-            return y * expit(y)
-        case "none":
-            return y
-        case other:
-            raise AssertionError(f"unknown activation {other!r}")
+    return activated(getattr(node, "activation", "none"), y)
 
 
 class SparseLinear(OpRun):

@@ -51,14 +51,16 @@ def sparse_weights(rng: np.random.Generator, *shape: int, density: float = 0.2) 
 
 
 def activated(name: str, values: np.ndarray) -> np.ndarray:
-    """The five activations in float64."""
+    """Every activation in float64."""
     from scipy.special import erf, expit
 
     cubic = np.sqrt(2 / np.pi) * (values + 0.044715 * values**3)
     return {
         "none": values,
         "relu": np.maximum(values, 0),
+        "relu6": np.clip(values, 0, 6),
         "gelu": 0.5 * values * (1 + erf(values / np.sqrt(2))),
         "gelu_tanh": 0.5 * values * (1 + np.tanh(cubic)),
         "silu": values * expit(values),
+        "hardswish": values * np.clip(values + 3, 0, 6) / 6,
     }[name]

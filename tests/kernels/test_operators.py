@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -13,8 +14,9 @@ import torch
 
 from sparse_graphs import activated, open_session, sparse_graph, sparse_weights
 from sparsify_kernels import library_path, pack
+from sparsify_kernels.native import Activation
 
-ACTIVATIONS = ["none", "relu", "gelu", "gelu_tanh", "silu"]
+ACTIVATIONS = get_args(Activation)
 
 
 def _floats(rng, *shape):
@@ -167,7 +169,7 @@ LINEAR = {"rows": 24, "columns": 40}
         ({"columns": 41}, "W holds [24, 40] weights; the attributes say [24, 41]"),
         ({"rows": 0}, "attribute 'rows' must be at least 1; got 0"),
         ({"rows": 2.5}, "attribute 'rows' must be of type int"),
-        ({"activation": "swish"}, "activation must be none, relu, gelu, gelu_tanh or silu; got 'swish'"),
+        ({"activation": "swish"}, f"activation must be one of {', '.join(ACTIVATIONS)}; got 'swish'"),
         ({"activation": 3}, "attribute 'activation' must be of type string"),
         ({"kernel": "fastest"}, "no kernel is named 'fastest'; there are auto, "),
         ({"expected_n": -1}, "attribute 'expected_n' must not be negative"),

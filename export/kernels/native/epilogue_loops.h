@@ -56,14 +56,22 @@ template <class V>
   return gate<V>(x, V::multiply(x, inner));
 }
 
+// Where one operand is a NaN, max and min give the second: so a NaN is passed on.
+template <class V>
+[[gnu::always_inline]] inline typename V::Register relu6(typename V::Register x) {
+  return V::smaller(V::set(6.0f), V::larger(V::zero(), x));
+}
+
 template <class V>
 [[gnu::always_inline]] inline typename V::Register activate(Activation activation, typename V::Register x) {
   switch (activation) {
     case Activation::none: return x;
-    case Activation::relu: return V::larger(x, V::zero());
+    case Activation::relu: return V::larger(V::zero(), x);
+    case Activation::relu6: return relu6<V>(x);
     case Activation::gelu_erf: return gelu_erf<V>(x);
     case Activation::gelu_tanh: return gelu_tanh<V>(x);
     case Activation::silu: return gate<V>(x, x);
+    case Activation::hardswish: return V::multiply(x, V::multiply(relu6<V>(V::add(x, V::set(3.0f))), V::set(1.0f / 6)));
   }
   return x;
 }
@@ -98,9 +106,11 @@ void finish_span(Activation activation, float* y, const float* residual, int64_t
       if (residual != nullptr) finish_span<V, Activation::none>(y, residual, count);
       return;
     case Activation::relu: return finish_span<V, Activation::relu>(y, residual, count);
+    case Activation::relu6: return finish_span<V, Activation::relu6>(y, residual, count);
     case Activation::gelu_erf: return finish_span<V, Activation::gelu_erf>(y, residual, count);
     case Activation::gelu_tanh: return finish_span<V, Activation::gelu_tanh>(y, residual, count);
     case Activation::silu: return finish_span<V, Activation::silu>(y, residual, count);
+    case Activation::hardswish: return finish_span<V, Activation::hardswish>(y, residual, count);
   }
 }
 

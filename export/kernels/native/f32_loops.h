@@ -14,6 +14,13 @@ struct Run {
   int32_t count, rows;
 };
 
+namespace {
+// Those that `multiply` does while a row is in registers; the others follow.
+[[maybe_unused]] bool done_in_registers(Activation activation) {
+  return activation == Activation::none || activation == Activation::relu || activation == Activation::relu6;
+}
+}  // namespace
+
 // What a nonzero loads beside its vectors: the weight, and a quarter of four indices.
 constexpr double LOADS_OF_A_NONZERO = 1.25;
 

@@ -12,8 +12,6 @@
 namespace sparsify::f32 {
 namespace {
 
-bool is_short(Activation activation) { return activation == Activation::none || activation == Activation::relu; }
-
 // Tiles are runs of positions, for any layout.
 class SparseMatrix final : public Prepared {
  public:
@@ -99,7 +97,7 @@ class SparseMatrix final : public Prepared {
 
   // The activation that `multiply` leaves out.
   void finish_image(const Problem& problem, const Part& part, int64_t image, int64_t first, int64_t positions) const {
-    if (is_short(problem.epilogue.activation)) return;
+    if (done_in_registers(problem.epilogue.activation)) return;
     Epilogue rest;
     rest.activation = problem.epilogue.activation;
     finish_channel_major(rest, problem.y + image * rows_ * problem.n, problem.n, part.first_row(), part.rows(), first,

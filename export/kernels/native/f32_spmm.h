@@ -43,9 +43,13 @@ template <class V, int vectors>
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) sum[v] = V::add(sum[v], V::load(residual + v * tile.vector_stride, mask[v]));
   }
-  if (tile.activation == Activation::relu) {
+  if (tile.activation == Activation::relu || tile.activation == Activation::relu6) {
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) sum[v] = V::larger(sum[v], V::zero());
+    for (int v = 0; v < vectors; ++v) sum[v] = V::larger(V::zero(), sum[v]);
+  }
+  if (tile.activation == Activation::relu6) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) sum[v] = V::smaller(V::set(6.0f), sum[v]);
   }
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; ++v) V::store(y + v * tile.vector_stride, mask[v], sum[v]);

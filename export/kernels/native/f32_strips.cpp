@@ -138,7 +138,7 @@ class StripMatrix final : public Prepared {
               int32_t vectors, int32_t lanes) const {
     Epilogue rest;
     rest.activation = problem.epilogue.activation;
-    if (rest.activation == Activation::none || rest.activation == Activation::relu) return;
+    if (done_in_registers(rest.activation)) return;
     for (int32_t v = 0; v < vectors; ++v) {
       finish_channel_major(rest, problem.y + image * rows_ * problem.n, problem.n, part.first_row(), part.rows(),
                            static_cast<int64_t>(first_y + v) * problem.image.out_width + first_x, lanes);

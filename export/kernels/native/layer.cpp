@@ -32,17 +32,21 @@ const KernelInfo* wanted(const Weights& weights, const Shape& shape, const Kerne
 }  // namespace
 
 Activation activation_named(std::string_view name) {
-  constexpr std::array<std::pair<std::string_view, Activation>, 5> NAMES = {{
+  constexpr std::array<std::pair<std::string_view, Activation>, 7> NAMES = {{
       {"none", Activation::none},
       {"relu", Activation::relu},
+      {"relu6", Activation::relu6},
       {"gelu", Activation::gelu_erf},
       {"gelu_tanh", Activation::gelu_tanh},
       {"silu", Activation::silu},
+      {"hardswish", Activation::hardswish},
   }};
+  std::string words;
   for (const auto& [known, activation] : NAMES) {
     if (known == name) return activation;
+    words += (words.empty() ? "" : ", ") + std::string(known);
   }
-  throw UsageError("activation must be none, relu, gelu, gelu_tanh or silu; got '" + std::string(name) + "'");
+  throw UsageError("activation must be one of " + words + "; got '" + std::string(name) + "'");
 }
 
 Blob::Blob(std::span<const std::byte> bytes) {

@@ -20,7 +20,7 @@ struct KernelWish {
   bool advice = false;
 };
 
-// none, relu, gelu, gelu_tanh or silu; throws UsageError for another word.
+// none, relu, relu6, gelu, gelu_tanh, silu or hardswish; throws UsageError for another word.
 Activation activation_named(std::string_view name);
 
 // Packed weights, checked. Points into `bytes`, which must outlive it, or has a copy of its own where they lie at an

@@ -11,7 +11,7 @@ enum class Layout : uint8_t {
   image,          // x[channels][height][width] -> y[rows][out_height][out_width]: every other convolution
 };
 
-enum class Activation : uint8_t { none, relu, gelu_erf, gelu_tanh, silu };
+enum class Activation : uint8_t { none, relu, relu6, gelu_erf, gelu_tanh, silu, hardswish };
 
 // A convolution's geometry, one image of the batch at a time. A 1-D convolution has height 1 and kernel_height 1.
 struct Image {

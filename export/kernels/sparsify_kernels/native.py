@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparsify_kernels.packing import Blob, FormatError
 
-Activation: TypeAlias = Literal["none", "relu", "gelu", "gelu_tanh", "silu"]
+Activation: TypeAlias = Literal["none", "relu", "relu6", "gelu", "gelu_tanh", "silu", "hardswish"]
 Floats: TypeAlias = NDArray[np.float32]
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")

@@ -32,7 +32,7 @@ def linear(x: Tensor, packed: Tensor, bias: Tensor | None, rows: int, activation
         packed: What `sparsify_kernels.pack` made of W [rows, columns], uint8. It is prepared at the first call.
         bias: [rows], float32.
         rows: Of W.
-        activation: none, relu, gelu, gelu_tanh or silu.
+        activation: A word of `native.Activation`.
 
     Raises:
         FormatError: `packed` is no blob.

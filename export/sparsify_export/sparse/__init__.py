@@ -8,7 +8,7 @@ graph         a graph with its producers, its consumers and what is constant in 
 observed      shapes of intermediate values, seen in ONNX Runtime
 layers        which nodes multiply by a constant matrix, and why the others are not replaced
 expressions   what a few scalar nodes compute, as a polynomial
-activations   ReLU, GELU and SiLU, known by what they compute and not by how they are written
+activations   ReLU, GELU and others, known by what they compute and not by how they are written
 norms         LayerNormalization, the operator and its decomposed form
 neighbours    what follows a layer and can be done by its operator
 choice        sparse or dense, and by which kernel

@@ -1,4 +1,4 @@
-"""ReLU, GELU and SiLU after a layer, known by what they compute and not by how an exporter wrote them."""
+"""The activations after a layer, known by what they compute and not by how an exporter wrote them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sparsify_export.sparse.graph import GraphView, attributes
 
 _MOST_NODES = 12
 _FUNCTIONS = {"Erf": "erf", "Tanh": "tanh", "Sigmoid": "sigmoid"}
+_RELU6 = "relu6"
 _ROOT = math.sqrt(2 / math.pi)
 _HALF = {(1, 0): 0.5, (1, 1): 0.5}
 ACTIVATIONS: dict[str, Expression] = {
@@ -19,6 +20,9 @@ ACTIVATIONS: dict[str, Expression] = {
     "gelu_tanh": Expression(_HALF, Function("tanh", {1: _ROOT, 3: _ROOT * 0.044715})),
     # v sigmoid(v)
     "silu": Expression({(1, 1): 1.0}, Function("sigmoid", {1: 1.0})),
+    # min(max(v, 0), 6); v relu6(v + 3) / 6: Howard et al., arXiv:1905.02244
+    "relu6": Expression({(0, 1): 1.0}, Function(_RELU6, {1: 1.0})),
+    "hardswish": Expression({(1, 1): 1 / 6}, Function(_RELU6, {0: 3.0, 1: 1.0})),
 }
 
 
@@ -44,8 +48,8 @@ def _operator(view: GraphView, index: int) -> str:
     node = view.nodes[index]
     if len(node.input) != 1:
         return ""  # FastGelu with a bias, say
-    if view.is_standard(index, "Relu"):
-        return "relu"
+    if view.is_standard(index, "Relu", "HardSwish"):
+        return str(node.op_type).lower()
     if view.is_standard(index, "Gelu"):
         return {"none": "gelu", "tanh": "gelu_tanh"}.get(attributes(node).get("approximate", "none"), "")
     if node.domain == "com.microsoft":
@@ -95,6 +99,8 @@ def _slice(view: GraphView, made_by: dict[str, int], output: str) -> set[int]:
 def _expression(view: GraphView, index: int, known: dict[str, Expression]) -> Expression | None:
     """What a node computes from what is known; None where it is no such node or reads anything else."""
     node = view.nodes[index]
+    if view.is_standard(index, "Clip", "HardSigmoid"):
+        return _clipped(view, index, _operand(view, node.input[0], known))
     operands = [_operand(view, name, known) for name in node.input]
     given = [operand for operand in operands if operand is not None]
     if len(given) < len(operands) or len(node.output) != 1:
@@ -104,6 +110,21 @@ def _expression(view: GraphView, index: int, known: dict[str, Expression]) -> Ex
     if len(given) != 2 or not view.is_standard(index, "Add", "Sub", "Mul", "Div", "Pow"):
         return None
     return _combined(node, given[0], given[1])
+
+
+def _clipped(view: GraphView, index: int, value: Expression | None) -> Expression | None:
+    """A value cut off at 0 and 6; or scaled, shifted and cut off at 0 and 1, which is a sixth of that."""
+    node = view.nodes[index]
+    given = attributes(node)
+    if node.op_type == "HardSigmoid":
+        scale, shift = given.get("alpha", 0.2), given.get("beta", 0.5)
+        value = value and value.times(Expression.number(6 * scale))
+        value = value and value.plus(Expression.number(6 * shift))
+        value = value and value.applied(_RELU6)
+        return value and value.over(Expression.number(6))
+    # Bounds are inputs from opset 11 on.
+    bounds = [view.scalar(name) for name in node.input[1:]] or [given.get("min"), given.get("max")]
+    return value.applied(_RELU6) if value is not None and bounds == [0, 6] else None
 
 
 def _combined(node: Any, a: Expression, b: Expression) -> Expression | None:

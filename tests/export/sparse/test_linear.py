@@ -28,6 +28,8 @@ STORED = {
     "k": number(np.sqrt(2 / np.pi)),
     "eps": number(1e-5),
     "last": np.array([-1]),
+    "zero": number(0),
+    "six": number(6),
     "position": normal(5, 16),
     "five": normal(5, 1),
 }
@@ -50,6 +52,12 @@ TANH = {
     "a = Add(e, one) m = Mul(v0, a) y = Mul(half, m)",
     "operator": 'y = Gelu <approximate = "tanh"> (v0)',
     "onnxruntime's": "y = com.microsoft.FastGelu(v0)",
+}
+HARDSWISH = {
+    "operator": "y = HardSwish(v0)",
+    "hard sigmoid": "e = HardSigmoid <alpha = 0.1666667, beta = 0.5> (v0) y = Mul(v0, e)",
+    "by hand": "a = Add(v0, three) e = Clip(a, zero, six) m = Mul(v0, e) y = Div(m, six)",
+    "sixth first": "a = Add(three, v0) e = Clip(a, zero, six) d = Div(e, six) y = Mul(d, v0)",
 }
 NORM = {
     "operator": "y = LayerNormalization <axis = -1, epsilon = 0.001> (r, g, s)",
@@ -81,6 +89,7 @@ def fused(path: Path, text: str, **more: np.ndarray) -> tuple[list[str], tuple[s
         ("h = MatMul(x, w) y = Add(b, h)", ("bias",)),
         ("h = MatMul(x, w) y = Add(h, half)", ("bias",)),
         (BIAS + "y = Relu(v0)", ("bias", "relu")),
+        (BIAS + "y = Clip(v0, zero, six)", ("bias", "relu6")),
         (BIAS + "e = Sigmoid(v0) y = Mul(v0, e)", ("bias", "silu")),
         (BIAS + "e = Sigmoid(v0) y = Mul(e, v0)", ("bias", "silu")),
         ("h = MatMul(x, w) v0 = Add(h, b) y = Add(v0, s)", ("bias",)),
@@ -101,6 +110,17 @@ def test_gelu_however_it_is_written(tmp_path: Path, form: str):
 @pytest.mark.parametrize("form", TANH)
 def test_tanh_gelu_however_it_is_written(tmp_path: Path, form: str):
     assert fused(tmp_path, HEAD + "{" + BIAS + TANH[form] + "}") == (["SparseLinear"], ("bias", "gelu_tanh"))
+
+
+@pytest.mark.parametrize("form", HARDSWISH)
+def test_hardswish_however_it_is_written(tmp_path: Path, form: str):
+    assert fused(tmp_path, HEAD + "{" + BIAS + HARDSWISH[form] + "}") == (["SparseLinear"], ("bias", "hardswish"))
+
+
+def test_bounds_may_be_attributes_as_before_opset_11(tmp_path: Path):
+    text = HEAD + "{" + BIAS + "y = Clip <min = 0.0, max = 6.0> (v0) }"
+    model, plan = rewritten(graph(tmp_path / "g.onnx", text, STORED, opset=10))
+    assert (operators(model), plan.rows[0].fused) == (["SparseLinear"], ("bias", "relu6"))
 
 
 @pytest.mark.parametrize("form", NORM)
@@ -207,6 +227,10 @@ def test_gemm_with_what_follows(tmp_path: Path):
             ("bias",),
         ),
         (HEAD + "{" + BIAS + "d = Mul(v0, two) e = Sigmoid(d) y = Mul(v0, e) }", ["Mul", "Sigmoid", "Mul"], ("bias",)),
+        # Other bounds, one bound, another slope.
+        (HEAD + "{" + BIAS + "y = Clip(v0, zero, three) }", ["Clip"], ("bias",)),
+        (HEAD + "{" + BIAS + "y = Clip(v0, zero) }", ["Clip"], ("bias",)),
+        (HEAD + "{" + BIAS + "e = HardSigmoid(v0) y = Mul(v0, e) }", ["HardSigmoid", "Mul"], ("bias",)),
         # LayerNormalization over other axes, or whose mean is asked for.
         (HEAD + "{" + BIAS + "y = LayerNormalization <axis = 1> (v0, position) }", ["LayerNormalization"], ("bias",)),
         (

@@ -54,6 +54,8 @@ struct Sum {
 
 double activated(const std::string& name, double v) {
   if (name == "relu") return v > 0 ? v : 0;
+  if (name == "relu6") return std::fmin(std::fmax(v, 0), 6);
+  if (name == "hardswish") return v * std::fmin(std::fmax(v + 3, 0), 6) / 6;
   if (name == "gelu") return 0.5 * v * (1 + std::erf(v / std::sqrt(2.0)));
   if (name == "gelu_tanh") return 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
   if (name == "silu") return v / (1 + std::exp(-v));
@@ -72,8 +74,8 @@ void expect_near(const std::string& what, size_t index, double got, double expec
 }
 
 const char* random_activation(Random& random) {
-  constexpr const char* NAMES[] = {"none", "relu", "gelu", "gelu_tanh", "silu"};
-  return NAMES[between(random, 0, 4)];
+  constexpr const char* NAMES[] = {"none", "relu", "relu6", "gelu", "gelu_tanh", "silu", "hardswish"};
+  return NAMES[between(random, 0, 6)];
 }
 
 Packed random_weights(Random& random, int64_t rows, int64_t columns) {
