@@ -9,6 +9,7 @@ The bound on quantisation itself: a byte is within step / 2 of its activation, a
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,27 @@ def convolution_of_integers(
                 window = q[:, g, :, up : up + reach[0] : dilations[0], left : left + reach[1] : dilations[1]]
                 y[:, g, :, i, j] = window.reshape(x.shape[0], -1) @ w[mine].T * scale[mine]
     return (y * step).reshape(x.shape[0], weight.shape[0], height, width)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_sizes_may_change_from_call_to_call_and_thread_to_thread(kernel: str) -> None:
+    """A layer keeps how the last image was laid out: no other image may be read by it."""
+    rng = np.random.default_rng(11)
+    pattern: Any = "dense" if kernel.endswith("dense") else "unstructured"
+    weight = rng.standard_normal((24, 16, 3, 3)).astype(np.float32)
+
+    def made() -> SparseConv:
+        return SparseConv(weight, pads=(1, 1, 1, 1), precision="i8", pattern=pattern, kernel=kernel)
+
+    try:
+        layer = made()
+    except ValueError as error:
+        pytest.skip(str(error))
+    images = [rng.standard_normal((1, 16, h, w)).astype(np.float32) for h, w in ((9, 9), (5, 17), (17, 5), (9, 9))] * 8
+    expected = [made()(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        for got, alone in zip(pool.map(layer, images), expected, strict=True):
+            np.testing.assert_array_equal(got, alone)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -184,6 +185,24 @@ def test_the_table_says_what_can_run_and_for_how_much():
         assert SparseLinear(WEIGHTS, kernel=name).kernel == name
     assert library_path().is_file()
     assert describe_cpu()
+
+
+@pytest.mark.parametrize("precision", ["f32", "i8"])
+def test_each_group_is_expected_to_take_its_own_time(precision):
+    """A depthwise convolution is as many small products: none of them fills what multiplies."""
+    channels, one = 64, Geometry((3, 3), pads=(1, 1, 1, 1))
+    weights = np.ones((channels, 9), np.float32)
+    packed, alone = pack(weights, precision=precision), pack(weights[:1], precision=precision)
+    every = convolution_costs(packed, replace(one, groups=channels), height=14, width=14)
+    for name, cost in convolution_costs(alone, one, height=14, width=14).items():
+        assert 0.8 * channels * cost < every[name] < 1.2 * channels * cost, name
+
+
+def test_what_a_stride_leaves_out_is_read_and_quantised_all_the_same():
+    packed = pack(np.ones((8, 256), np.float32), precision="i8")
+    half = convolution_costs(packed, Geometry((1, 1), strides=(2, 2)), height=28, width=28)
+    whole = convolution_costs(packed, Geometry((1, 1)), height=14, width=14)
+    assert all(half[name] > 1.5 * whole[name] for name in whole if name in ("i8-amx", "i8-vnni-1x4"))
 
 
 def test_pytorchs_operator_is_the_linear_layer_and_its_fake_agrees():

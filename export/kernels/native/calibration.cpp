@@ -132,6 +132,8 @@ const Calibration& calibration(const Loops& loops) {
   return known.emplace(&loops, measure(loops)).first->second;
 }
 
+double cycle_ns(const Loops& loops) { return 2 * loops.width * calibration(loops).multiply; }
+
 double dense_multiply_ns() {
   constexpr double PART_OF_PEAK = 0.75;  // what ONNX Runtime's dense product reached of it: 0.7 to 0.8 (measured)
   return calibration(f32::best_loops()).multiply / PART_OF_PEAK;

@@ -19,6 +19,9 @@ struct Calibration {
 
 const Calibration& calibration(const f32::Loops& loops);
 
+// What the cost models count in: two multiply-adds of a vector.
+double cycle_ns(const f32::Loops& loops);
+
 // A dense product's time for one multiplication on this machine's best instruction set, as BLAS libraries reach it:
 // what a sparse layer has to beat.
 double dense_multiply_ns();

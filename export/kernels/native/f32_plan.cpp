@@ -12,6 +12,8 @@ namespace {
 
 constexpr int32_t BLOCK_COLUMNS[] = {16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2304};
 constexpr double BYTES_OF_A_NONZERO = 6;
+// Of working out which pieces of an image a tile is made of: what bounds a depthwise convolution.
+constexpr double CYCLES_OF_AN_IMAGE_TILE = 1000;
 
 // Of a layer, what the price depends on. All counts are of one group.
 struct Work {
@@ -65,8 +67,9 @@ double positions_cost(const Loops& loops, const Work& work, const Plan& cut) {
   const double turned = work.layout == Layout::channel_major ? 1 : work.stride_x > 1 ? 8 : 2;
   const double packed = cut.parts * work.columns * all * turned + (tokens ? work.rows * all * 2 : 0);
   const double jumps = tokens ? 0 : tiles * (work.columns * cut.parts + work.rows);
+  const double described = work.layout == Layout::image ? tiles * cut.parts * CYCLES_OF_AN_IMAGE_TILE : 0;
   return multiply_cost(constants, work, tiles, vectors, blocks, block_bytes) + packed * constants.pack +
-         jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts);
+         jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts) + described * cycle_ns(loops);
 }
 
 double strips_cost(const Loops& loops, const Work& work, const Image& image, const Plan& cut) {
@@ -81,7 +84,8 @@ double strips_cost(const Loops& loops, const Work& work, const Image& image, con
   const double jumps = tiles * (all_channels * cut.parts + work.rows);
   return multiply_cost(constants, work, tiles, image.out_height / bands, ceiling(all_channels, channels),
                        block_bytes) +
-         packed * constants.pack + jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts);
+         packed * constants.pack + jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts) +
+         tiles * cut.parts * CYCLES_OF_AN_IMAGE_TILE * cycle_ns(loops);
 }
 
 // Parts that keep their weights in the second cache from tile to tile.

@@ -4,7 +4,12 @@
 #include <array>
 #include <cmath>
 
+#include "calibration.h"
+#include "cpu.h"
+#include "f32_instruction_sets.h"
 #include "i8_gemv.h"
+#include "i8_groups.h"
+#include "i8_panels.h"
 #include "i8_prepared.h"
 
 namespace sparsify {
@@ -15,21 +20,67 @@ constexpr int32_t most_columns = 65536;
 
 bool is_i8(const Weights& weights) { return weights.precision == Precision::i8 && weights.columns <= most_columns; }
 
-double tokens(const Shape& shape) { return static_cast<double>(shape.n > 0 ? shape.n : 128); }
+// Cycles, fitted to convolutions of ResNet-50 and MobileNetV2.
+constexpr double QUANTISE = 1.0;      // of one activation
+constexpr double PLANE_BYTE = 0.3;    // of a byte of an image laid out on its grid
+constexpr double RESULT = 1.0;        // of one result
+constexpr double GROUP = 1000;        // of beginning with a group
 
-// Nanoseconds to quantise the activations and to write the results, which every kernel does.
-double around(const Weights& weights, const Shape& shape) {
-  const double gathered = static_cast<double>(shape.image.kernel_height) * shape.image.kernel_width;
-  const double read = shape.layout == Layout::image ? weights.columns / gathered : weights.columns;
-  return tokens(shape) * (0.13 * read + 0.2 * weights.rows);
+// What a call has to do, whatever multiplies. A size that is not known is that of 128 tokens or positions.
+struct Work {
+  double groups, rows, channels, taps;  // rows and channels of one group
+  double columns;                       // of one group, its channels filled up to quads
+  double positions;                     // multiplied: tokens, or an image's grid, with some that are no outputs
+  double inputs, outputs;               // numbers read and written
+  double planes;                        // bytes of an image on its grid, padding and all
+};
+
+Work work(const Weights& weights, const Shape& shape) {
+  const Groups groups(weights, shape);
+  Work of = {};
+  of.groups = static_cast<double>(groups.count);
+  of.rows = static_cast<double>(groups.rows);
+  of.channels = static_cast<double>(groups.channels);
+  of.taps = static_cast<double>(groups.taps);
+  of.columns = std::ceil(of.channels / 4) * 4 * of.taps;
+  of.positions = static_cast<double>(shape.n > 0 ? shape.n : 128);
+  of.inputs = of.positions * of.groups * of.channels;
+  of.outputs = of.positions * weights.rows;
+  const Image& image = shape.image;
+  if (shape.layout != Layout::image || image.out_height == 0 || image.out_width == 0) return of;
+  const PlaneMap map = image_map(image);
+  of.positions = static_cast<double>(map.positions);
+  of.inputs = static_cast<double>(image.channels) * image.height * image.width;
+  of.planes = of.groups * static_cast<double>(map.bytes());
+  return of;
 }
 
+// Of one call that takes so many cycles to multiply: with quantising, laying out and writing, and with what comes from
+// and goes to memory.
+double nanoseconds(const Work& of, const Shape& shape, double multiplying) {
+  const f32::Loops& loops = f32::best_loops();
+  const double around = QUANTISE * of.inputs + PLANE_BYTE * of.planes + RESULT * of.outputs + GROUP * of.groups;
+  const double streamed = std::max(0.0, 4 * (of.inputs + of.outputs) - 0.5 * cpu().l2_bytes);
+  const double all = (multiplying + around) * cycle_ns(loops) + streamed * calibration(loops).stream_byte;
+  return all / std::max(1, shape.threads);
+}
+
+double up_to(double value, double grain) { return std::ceil(value / grain) * grain; }
+
 #if defined(__x86_64__)
-// `product` nanoseconds for a multiplication on tiles, which come in 16 tokens; a line of 64 weights takes `line`.
-double tiled(const Weights& weights, const Shape& shape, double product, double line) {
-  const double size = static_cast<double>(weights.rows) * weights.columns, blocks = std::ceil(tokens(shape) / 128);
-  return around(weights, shape) +
-         std::max(product * size * std::ceil(tokens(shape) / 16) * 16, line * blocks * size / 64);
+constexpr double PRODUCT = 0.004;  // of a multiplication on tiles
+constexpr double COPIED = 0.05;    // of a byte copied because its tap lies in no whole step
+
+// Tiles take 32 rows, 64 columns and 16 positions at a time, however few there are; a line of 64 weights takes `line`
+// cycles for each block of 128 positions.
+double tiled(const Weights& weights, const Shape& shape, double line) {
+  const Work of = work(weights, shape);
+  const double size = of.groups * up_to(of.rows, panel_rows) * up_to(of.columns, step_columns);
+  const double products = PRODUCT * size * up_to(of.positions, 16);
+  const double lines = line * size / 64 * std::ceil(of.positions / 128);
+  const bool copied = of.taps > 1 && std::fmod(of.columns / of.taps, step_columns) != 0;
+  const double copies = copied ? COPIED * of.groups * of.columns * of.positions : 0;
+  return nanoseconds(of, shape, std::max(products, lines) + copies);
 }
 
 std::unique_ptr<Prepared> prepare_amx(const Weights& weights, const Shape& shape) {
@@ -42,7 +93,7 @@ constexpr KernelInfo AMX = {
     [](const Cpu& cpu, const Weights& weights, const Shape&) {
       return is_i8(weights) && cpu.amx_int8 && cpu.avx512_vbmi2 && cpu.avx512_vnni && weights.pattern != Pattern::dense;
     },
-    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 0.00115, 1.5); },
+    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 4); },
     prepare_amx};
 
 constexpr KernelInfo AMX_DENSE = {
@@ -50,18 +101,23 @@ constexpr KernelInfo AMX_DENSE = {
     [](const Cpu& cpu, const Weights& weights, const Shape&) {
       return is_i8(weights) && cpu.amx_int8 && cpu.avx512_vbmi2 && cpu.avx512_vnni && weights.pattern == Pattern::dense;
     },
-    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 0.00115, 10.0); },
+    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 27); },
     prepare_amx};
 
 #endif
 
-// `dot` nanoseconds for a kept quad and 16 positions.
+constexpr double BAND_RESULT = 2.0;  // of one result that is written in bands of 16 rows, beside RESULT
+
+// `dot` cycles for a kept quad and 16 positions.
 double by_quads(const Weights& weights, const Shape& shape, double dot) {
+  const Work of = work(weights, shape);
   const double size = static_cast<double>(weights.rows) * weights.columns;
   const double kept = size > 0 ? static_cast<double>(weights.kept) / size : 0;
-  const bool whole = weights.pattern == Pattern::block_1x4 || weights.pattern == Pattern::dense;
-  const double quads = size / 4 * (whole ? kept : 1 - std::pow(1 - kept, 4));  // scattered weights fill more of them
-  return around(weights, shape) + quads * dot * std::ceil(tokens(shape) / 64) * 4;
+  // A quad is four channels at one tap: blocks are that in 1x1 kernels alone. Scattered weights fill more quads.
+  const bool whole = weights.pattern == Pattern::dense || (weights.pattern == Pattern::block_1x4 && of.taps == 1);
+  const double full = whole ? kept : 1 - std::pow(1 - kept, std::min(4.0, of.channels));
+  const double quads = of.groups * of.rows * of.columns / 4 * full;
+  return nanoseconds(of, shape, dot * quads * up_to(of.positions, 64) / 16 + BAND_RESULT * of.outputs);
 }
 
 bool fits_quads(const Weights& weights) { return is_i8(weights); }
@@ -80,33 +136,34 @@ constexpr KernelInfo GEMV = {
     },
     [](const Weights& weights, const Shape& shape) {
       // A third of a line's time is each token's dot product; the rest is memory and the expansion.
-      return around(weights, shape) + (1.4 + 0.2 * tokens(shape)) * weights.rows * weights.columns / 64;
+      const Work of = work(weights, shape);
+      return nanoseconds(of, shape, (3.8 + 0.54 * of.positions) * of.rows * of.columns / 64);
     },
     prepare_gemv};
 
 constexpr KernelInfo VNNI = {
     "i8-vnni-1x4", "int8 weights in quads of columns, any layout: one AVX-512 VNNI instruction a quad and 16 positions",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 0.7); },
+    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 1.9); },
     prepare<avx512vnni_quads>};
 
 constexpr KernelInfo AVXVNNI = {
     "i8-avxvnni", "the same in 256 bits",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx_vnni; },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 1.3); },
+    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 3.5); },
     prepare<avxvnni_quads>};
 
 constexpr KernelInfo AVX2 = {
     "i8-avx2", "the same with widened bytes and vpmaddwd",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx2; },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 3.0); },
+    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 8); },
     prepare<avx2_quads>};
 #endif
 
 constexpr KernelInfo PORTABLE = {
     "i8-portable", "the same in plain C++: the exact reference",
     [](const Cpu&, const Weights& weights, const Shape&) { return fits_quads(weights); },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 20.0); },
+    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 54); },
     prepare<portable_quads>};
 
 constexpr std::array KERNELS = {

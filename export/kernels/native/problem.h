@@ -22,6 +22,8 @@ struct Image {
   int32_t pad_top, pad_left;                // what lies outside is zero; bottom and right follow from out_*
   int32_t out_height, out_width;
   int32_t groups;
+
+  bool operator==(const Image&) const = default;
 };
 
 // What follows the product, in this order: bias, residual, activation, LayerNorm. A null pointer leaves a step out.
