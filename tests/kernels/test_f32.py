@@ -295,3 +295,22 @@ def test_auto_takes_the_cheapest() -> None:
         assert all(cost > 0 for cost in costs.values())
         layer = SparseLinear.from_packed(blob, expected_n=n)
         assert layer.kernel == min(costs, key=lambda name: costs[name])
+
+
+@pytest.mark.parametrize("kernel", ANY_LAYOUT)
+def test_how_a_layer_is_cut_does_not_change_bits(kernel: str) -> None:
+    """The cut follows from what was measured of the machine, the tokens expected and the threads; the sums do not."""
+    rng = np.random.default_rng(5)
+    w, image, tokens = weights(rng, 70, 288, 0.8, False), floats(rng, 2, 32, 13, 29), floats(rng, 75, 288)
+    residual = floats(rng, 75, 70)
+    for activation in ("none", "gelu"):
+        results = {
+            SparseLinear(w, activation=activation, kernel=kernel, expected_n=n, threads=t)(tokens, residual).tobytes()
+            for n in (1, 5, 40, 400, 4000)
+            for t in (1, 2, 7)
+        }
+        assert len(results) == 1
+    w = w.reshape(70, 32, 3, 3)
+    sizes = ((3, 3), (13, 29), (60, 20), (200, 200))
+    made = [SparseConv(w, pads=(1,) * 4, kernel=kernel, expected_size=s, threads=t) for s in sizes for t in (1, 5)]
+    assert len({layer(image).tobytes() for layer in made}) == 1
