@@ -32,7 +32,10 @@ def command(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="Of sparse operators: f32, or i8.  [default: the recipe's, or f32]", show_default=False),
+        typer.Option(
+            help="Of sparse operators: f32, or i8 where that is faster.  [default: the recipe's, or f32]",
+            show_default=False,
+        ),
     ] = None,
     min_sparsity: Annotated[
         str | None,

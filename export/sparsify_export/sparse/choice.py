@@ -36,6 +36,7 @@ class Chosen:
     reason: str
     blob: Blob | None = None
     kernel: str = "auto"
+    precision: Precision = "f32"
     pattern: str = ""
     dense_us: float | None = None
     sparse_us: float | None = None
@@ -47,6 +48,7 @@ class Rule:
 
     pack: Pack
     precision: Precision = "f32"
+    """`i8` allows it: where times are compared, a layer that is faster in fp32 is stored so."""
     min_sparsity: float | None = None
     """None is `auto`."""
     costs: Costs | None = None
@@ -58,49 +60,63 @@ class Rule:
         """For people."""
         if self.min_sparsity is not None:
             return f"layers of sparsity {self.min_sparsity:g} or more, as asked"
-        if self.costs is not None and self.dense_cost is not None:
-            return "layers whose expected time is below the dense layer's"
+        if self._compared:
+            least = ", each in the faster precision" if len(self._precisions) > 1 else ""
+            return f"layers whose expected time is below the dense layer's{least}"
         return f"layers of sparsity {DEFAULT_SPARSITY:g} or more, for want of a cost model"
 
     def choose(self, fused: Fused, source_shape: tuple[int, ...]) -> Chosen:
         """Sparse or dense for one layer whose input has this shape."""
         sparsity = fused.layer.sparsity
-        compared = self.min_sparsity is None and self.costs is not None and self.dense_cost is not None
         least = DEFAULT_SPARSITY if self.min_sparsity is None else self.min_sparsity
-        if not compared and sparsity < least:
+        if not self._compared and sparsity < least:
             return Chosen(f"sparsity {sparsity:.1%} is below {least:.1%}")
         matrix = np.ascontiguousarray(fused.matrix)
-        candidates = [self._candidate(fused, matrix, pattern, source_shape) for pattern in self._patterns(matrix)]
+        candidates = [
+            self._candidate(fused, matrix, precision, pattern, source_shape)
+            for precision in self._precisions
+            for pattern in self._patterns(matrix, precision)
+        ]
         best = min(candidates, key=_preference)
-        if best.blob is None or not compared or self.dense_cost is None:
+        if best.blob is None or not self._compared or self.dense_cost is None:
             return best
         dense_us = self.dense_cost(fused.layer) / 1e3
-        expected = f"expected {best.sparse_us:.4g} us sparse, {dense_us:.4g} us dense"
+        expected = f"expected {_expected(candidates)}, {dense_us:.4g} us dense"
         if best.sparse_us is None or not best.sparse_us < dense_us:
             return Chosen(expected, dense_us=dense_us, sparse_us=best.sparse_us)
         return replace(best, reason=expected, dense_us=dense_us)
 
-    def _candidate(self, fused: Fused, matrix: Floats, pattern: str, source_shape: tuple[int, ...]) -> Chosen:
+    @property
+    def _compared(self) -> bool:
+        return self.min_sparsity is None and self.costs is not None and self.dense_cost is not None
+
+    @property
+    def _precisions(self) -> Sequence[Precision]:
+        return ("i8", "f32") if self.precision == "i8" and self._compared else (self.precision,)
+
+    def _candidate(
+        self, fused: Fused, matrix: Floats, precision: Precision, pattern: str, source_shape: tuple[int, ...]
+    ) -> Chosen:
         try:
-            blob = self.pack(matrix, precision=self.precision, pattern=pattern)
+            blob = self.pack(matrix, precision=precision, pattern=pattern)
         except ValueError as error:  # the packing's FormatError: weights that are not finite
             return Chosen(f"it cannot be packed: {error}")
         reason = f"sparsity {fused.layer.sparsity:.1%}"
         if self.costs is None:
-            return Chosen(reason, blob, "auto", pattern)
+            return Chosen(reason, blob, "auto", precision, pattern)
         costs = self.costs(blob, fused.layer.window, source_shape)
         kernel = min(costs, key=lambda name: costs[name], default="")
         if not kernel:
             return Chosen("no kernel here serves it")
-        return Chosen(reason, blob, kernel, pattern, sparse_us=costs[kernel] / 1e3)
+        return Chosen(reason, blob, kernel, precision, pattern, sparse_us=costs[kernel] / 1e3)
 
-    def _patterns(self, matrix: Floats) -> Sequence[str]:
+    def _patterns(self, matrix: Floats, precision: Precision) -> Sequence[str]:
         """The patterns worth packing; more than one only where costs can decide between them."""
         blocks = ["block_1x4"] if _waste(matrix) <= _BLOCKS_WASTE else []
         if self.costs is None:
             # Blocks are what 8-bit dot products take; in fp32 they only save bits of the mask.
-            return blocks if blocks and self.precision == "i8" else ["unstructured"]
-        dense = ["dense"] if self.precision == "i8" and self.min_sparsity is None else []
+            return blocks if blocks and precision == "i8" else ["unstructured"]
+        dense = ["dense"] if precision == "i8" and self.min_sparsity is None else []
         return ["unstructured", *blocks, *dense]
 
 
@@ -109,6 +125,15 @@ def _preference(candidate: Chosen) -> float:
     if candidate.sparse_us is None:
         return math.inf
     return candidate.sparse_us * (_DENSE_PENALTY if candidate.pattern == "dense" else 1.0)
+
+
+def _expected(candidates: Sequence[Chosen]) -> str:
+    """The least microseconds of each precision, for people."""
+    least: dict[Precision, float] = {}
+    for one in candidates:
+        if one.sparse_us is not None:
+            least[one.precision] = min(one.sparse_us, least.get(one.precision, math.inf))
+    return ", ".join(f"{us:.4g} us sparse" + (f" in {name}" if len(least) > 1 else "") for name, us in least.items())
 
 
 def _waste(matrix: Floats) -> float:

@@ -28,7 +28,6 @@ from sparsify_export.sparse.layers import Layer, Left, find_layers, looked_at
 from sparsify_export.sparse.neighbours import Fused, fuse
 from sparsify_export.sparse.observed import Feeds, observe
 from sparsify_export.sparse.operators import DOMAIN
-from sparsify_export.sparse.options import Precision
 from sparsify_export.sparse.parity import SparseParity, compare
 from sparsify_export.sparse.plan import Plan, Row, store
 from sparsify_export.sparse.rewrite import Replacement, rewrite
@@ -121,7 +120,7 @@ def rewritten_graph(
             replacements.append(Replacement(fused, chosen.blob, chosen.kernel, planned_for))
             claimed.update(fused.nodes)
         shared = any(row.replaced and row.weight == found.weight for row in rows)
-        rows.append(_row(fused, chosen, options.precision, planned_for, shared=shared))
+        rows.append(_row(fused, chosen, planned_for, shared=shared))
     return rewrite(view, replacements), Plan(options.precision, rule.words, tuple(rows))
 
 
@@ -139,7 +138,7 @@ def _left(left: Left) -> Row:
     return Row(left.name, left.operator, left.weight, left.shape, left.sparsity, False, left.reason)
 
 
-def _row(fused: Fused, chosen: Chosen, precision: Precision, planned_for: int, *, shared: bool) -> Row:
+def _row(fused: Fused, chosen: Chosen, planned_for: int, *, shared: bool) -> Row:
     layer = fused.layer
     row = Row(
         name=label(layer.node),
@@ -158,7 +157,7 @@ def _row(fused: Fused, chosen: Chosen, precision: Precision, planned_for: int, *
     return replace(
         row,
         kernel=chosen.kernel,
-        precision=precision,
+        precision=chosen.precision,
         pattern=chosen.pattern,
         fused=fused.words,
         dense_bytes=0 if shared else 4 * layer.matrix.size,

@@ -122,6 +122,43 @@ def test_dense_integers_are_stored_only_where_they_are_clearly_faster(tmp_path: 
     assert chosen.pattern == pattern
 
 
+@pytest.mark.parametrize(
+    ("integers", "floats", "precision", "reason"),
+    [
+        (2000.0, 3000.0, "i8", "expected 2 us sparse in i8, 3 us sparse in f32, 4 us dense"),
+        (3000.0, 2000.0, "f32", "expected 3 us sparse in i8, 2 us sparse in f32, 4 us dense"),
+        (9000.0, 8000.0, None, "expected 9 us sparse in i8, 8 us sparse in f32, 4 us dense"),
+    ],
+)
+def test_each_layer_gets_the_faster_precision_where_integers_are_allowed(
+    tmp_path: Path, integers: float, floats: float, precision: str | None, reason: str
+):
+    _, _, fused = found(tmp_path, sparse(24, 16))
+
+    def costs(blob, window, source_shape):
+        return {"kernel": {"i8": integers, "f32": floats}[read_header(blob).precision]}
+
+    rule = Rule(pack, "i8", costs=costs, dense_cost=lambda layer: 4000.0)
+    assert rule.words == "layers whose expected time is below the dense layer's, each in the faster precision"
+    chosen = rule.choose(fused, (1, 5, 24))
+    assert chosen.reason == reason
+    if precision is None:
+        assert chosen.blob is None
+    else:
+        assert chosen.blob is not None
+        assert (chosen.precision, read_header(chosen.blob).precision) == (precision, precision)
+
+
+def test_a_given_sparsity_keeps_the_precision_asked_for(tmp_path: Path):
+    _, _, fused = found(tmp_path, sparse(24, 16))
+
+    def costs(blob, window, source_shape):
+        return {"kernel": {"i8": 9.0, "f32": 1.0}[read_header(blob).precision]}
+
+    chosen = Rule(pack, "i8", min_sparsity=0.5, costs=costs, dense_cost=lambda layer: 1.0).choose(fused, (1, 5, 24))
+    assert chosen.precision == "i8"
+
+
 def test_dense_layers_are_timed_as_they_stand(tmp_path: Path):
     """Some time above zero; equal layers are timed once."""
     view, shapes, fused = found(tmp_path, sparse(24, 16))
