@@ -212,7 +212,7 @@ class SparseSpec(Spec):
 
     precision: SparsePrecision = Field(
         default="f32",
-        description="`i8` also rounds weights to 8 bits by row, and activations where they are used, where that is faster.",
+        description="`i8` rounds weights and activations of a layer to 8 bits where that is faster.",
     )
     min_sparsity: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         default="auto", description="From where a layer is replaced; `auto` compares expected times."
