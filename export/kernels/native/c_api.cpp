@@ -8,6 +8,7 @@
 #include "cpu.h"
 #include "errors.h"
 #include "layer.h"
+#include "machine.h"
 #include "thread_pool.h"
 
 using namespace sparsify;
@@ -196,6 +197,14 @@ void sk_conv_free(sk_conv* layer) { delete layer; }
 int32_t sk_conv_rows(const sk_conv* layer) { return layer->layer.weights().rows; }
 const char* sk_conv_kernel(const sk_conv* layer) { return layer->layer.kernel().name; }
 size_t sk_conv_bytes(const sk_conv* layer) { return layer->layer.bytes(); }
+
+int sk_measure_machine(sk_machine* machine) {
+  return guarded<int>(SK_FAILED, [&] {
+    if (machine == nullptr) throw UsageError("the machine is a null pointer");
+    *machine = measure_machine();
+    return SK_OK;
+  });
+}
 
 size_t sk_kernel_count(void) { return kernels().size(); }
 const char* sk_kernel_name(size_t index) { return index < kernels().size() ? kernels()[index].name : nullptr; }

@@ -65,6 +65,19 @@ SK_API int32_t sk_conv_rows(const sk_conv* layer);
 SK_API const char* sk_conv_kernel(const sk_conv* layer);
 SK_API size_t sk_conv_bytes(const sk_conv* layer);
 
+/* How fast this machine is at the moment, on one thread: the roofs under which every kernel stays. Measured anew at
+ * each call, in a tenth of a second: a shared machine, or one whose clock changes, is not always as fast. */
+typedef struct sk_machine {
+  double fma_gflops;          /* multiply-adds of fp32, two operations each, with nothing to load */
+  double read_l1_gb_s;        /* of half the first cache */
+  double read_l2_gb_s;        /* of half the second */
+  double read_beyond_l2_gb_s; /* of four times the second */
+  double stream_gb_s;         /* read and written by a copy of 6 MB, both counted */
+  double tile_product_ns;     /* AMX: 16 x 16 x 64 multiply-adds of int8, nothing to load; 0 where there is none */
+  double tile_step_ns;        /* AMX: four products with their four tile loads, two of them from L2; or 0 */
+} sk_machine;
+SK_API int sk_measure_machine(sk_machine* machine);
+
 /* The table of kernels. Costs are nanoseconds that one call is expected to take, one a kernel, infinite for a kernel
  * that cannot serve the layer on this processor. */
 SK_API size_t sk_kernel_count(void);

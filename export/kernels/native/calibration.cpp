@@ -1,7 +1,6 @@
 #include "calibration.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -10,26 +9,16 @@
 #include "cpu.h"
 #include "f32_blocks.h"
 #include "f32_instruction_sets.h"
+#include "i8_amx.h"
+#include "i8_memory.h"
+#include "stopwatch.h"
 
 namespace sparsify {
 namespace {
 
 using f32::Loops;
 
-constexpr int REPEATS = 12;
 volatile float sink;  // so that no measured work is left out
-
-template <class F>
-double nanoseconds(F&& work) {  // the quickest of some, as others may be using the machine
-  double best = 1e30;
-  for (int i = 0; i < REPEATS; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    work();
-    const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, took.count());
-  }
-  return best;
-}
 
 // A block of 1024 rows of 64 columns, `count` nonzeros in each, times a tile; the sums come from the second cache.
 double block_ns(const Loops& loops, int32_t count, int32_t vectors) {
@@ -48,7 +37,7 @@ double block_ns(const Loops& loops, int32_t count, int32_t vectors) {
   f32::Tile tile = {};
   tile.vectors = vectors;
   tile.sums = sums.data();
-  return nanoseconds([&] {
+  return quickest([&] {
     loops.multiply(part.blocks()[0], packed.data(), static_cast<int64_t>(width), tile, false, false);
   });
 }
@@ -67,7 +56,7 @@ void measure_rows(const Loops& loops, Calibration* constants) {
 double pack_ns(const Loops& loops) {
   constexpr int32_t COLUMNS = 64, VECTORS = 4, STRIDE = 1040;
   std::vector<float> x(COLUMNS * STRIDE, 0.5f), packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
-  const double took = nanoseconds([&] {
+  const double took = quickest([&] {
     loops.pack_channels(x.data(), STRIDE, VECTORS * loops.width, COLUMNS, VECTORS, packed.data());
   });
   return took / (COLUMNS * VECTORS);
@@ -78,7 +67,7 @@ double jump_ns(const Loops& loops, double pack) {
   constexpr int32_t COLUMNS = 256, VECTORS = 2, STRIDE = 3136;
   std::vector<float> x(COLUMNS * STRIDE, 0.5f), packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
   int64_t at = 0;
-  const double took = nanoseconds([&] {
+  const double took = quickest([&] {
     loops.pack_channels(x.data() + at, STRIDE, VECTORS * loops.width, COLUMNS, VECTORS, packed.data());
     at += STRIDE / REPEATS;
   });
@@ -92,23 +81,25 @@ double gather_ns(const Loops& loops) {
   std::vector<uint16_t> index(values);
   for (size_t i = 0; i < values; ++i) index[i] = static_cast<uint16_t>(i * 2654435761u >> 7 & (COLUMNS - 1));
   const f32::Gemv gemv = {index.data(), value.data()};
-  return nanoseconds([&] { loops.gemv(gemv, {0, LENGTH, 0}, x.data(), sums.data()); }) / LENGTH;
+  return quickest([&] { loops.gemv(gemv, {0, LENGTH, 0}, x.data(), sums.data()); }) / LENGTH;
 }
 
 double stream_ns() {
   constexpr size_t BYTES = size_t{6} << 20;
   const std::vector<std::byte> from(BYTES, std::byte{1});
   std::vector<std::byte> to(BYTES);
-  const double took = nanoseconds([&] { std::memcpy(to.data(), from.data(), BYTES); });
+  const double took = quickest([&] { std::memcpy(to.data(), from.data(), BYTES); });
   sink = static_cast<float>(to[BYTES / 2]);
   return took / (2.0 * BYTES);
 }
 
 double multiply_ns(const Loops& loops) {
   constexpr int64_t STEPS = 20000, CHAINS = 10;
-  const double took = nanoseconds([&] { sink = loops.peak(STEPS); });
+  const double took = quickest([&] { sink = loops.peak(STEPS); });
   return took / static_cast<double>(STEPS * CHAINS * loops.width);
 }
+
+}  // namespace
 
 Calibration measure(const Loops& loops) {
   Calibration constants = {};
@@ -121,8 +112,6 @@ Calibration measure(const Loops& loops) {
   return constants;
 }
 
-}  // namespace
-
 const Calibration& calibration(const Loops& loops) {
   static std::mutex mutex;
   static std::map<const Loops*, Calibration> known;
@@ -130,6 +119,22 @@ const Calibration& calibration(const Loops& loops) {
   const auto found = known.find(&loops);
   if (found != known.end()) return found->second;
   return known.emplace(&loops, measure(loops)).first->second;
+}
+
+TileCalibration measure_tiles() {
+  TileCalibration constants = {};
+#if defined(__x86_64__)
+  constexpr int64_t PASSES = 24, STEPS = PASSES * amx::SAMPLE_STEPS;
+  const AlignedArray<uint8_t> tiles(amx::SAMPLE_STEPS * step_bytes), weights(amx::chunk_steps * step_bytes);
+  constants.product = quickest([&] { amx::repeat_products(STEPS, weights.data()); }) / (4 * STEPS);
+  constants.step = quickest([&] { amx::repeat_steps(PASSES, tiles.data(), weights.data()); }) / STEPS;
+#endif
+  return constants;
+}
+
+const TileCalibration& tile_calibration() {
+  static const TileCalibration once = measure_tiles();
+  return once;
 }
 
 double cycle_ns(const Loops& loops) { return 2 * loops.width * calibration(loops).multiply; }

@@ -18,6 +18,17 @@ struct Calibration {
 };
 
 const Calibration& calibration(const f32::Loops& loops);
+Calibration measure(const f32::Loops& loops);  // anew
+
+// Nanoseconds on AMX tiles, likewise. A product is 16 x 16 x 64 multiplications of bytes.
+struct TileCalibration {
+  double product;  // of one product of tiles that are there
+  double step;     // of the inner loop of i8_amx_core.h alone: four tiles fetched, two past L1, and four products
+};
+
+// Only where cpu().amx_int8.
+const TileCalibration& tile_calibration();
+TileCalibration measure_tiles();  // anew
 
 // What the cost models count in: two multiply-adds of a vector.
 double cycle_ns(const f32::Loops& loops);

@@ -100,6 +100,8 @@ struct Loops {
   // Adds a slice's product with x[columns] to sums[width].
   void (*gemv)(const Gemv& gemv, const Slice& slice, const float* x, float* sums);
   float (*peak)(int64_t steps);
+  // The sum of x[count], as many times over; eight vectors divide count.
+  float (*read)(const float* x, int64_t count, int64_t times);
 };
 
 }  // namespace sparsify::f32

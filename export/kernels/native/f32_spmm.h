@@ -137,4 +137,21 @@ float peak(int64_t steps) {
   return total;
 }
 
+// Every vector of x, `times` over, in sums that wait for nothing but the cache.
+template <class V>
+float read(const float* x, int64_t count, int64_t times) {
+  constexpr int CHAINS = 8;
+  typename V::Register sum[CHAINS];
+  for (int i = 0; i < CHAINS; ++i) sum[i] = V::zero();
+  for (; times > 0; --times) {
+    for (int64_t at = 0; at < count; at += CHAINS * V::width) {
+#pragma GCC unroll 8
+      for (int i = 0; i < CHAINS; ++i) sum[i] = V::add(sum[i], V::load(x + at + i * V::width));
+    }
+  }
+  float total = 0;
+  for (int i = 0; i < CHAINS; ++i) total += V::sum(sum[i]);
+  return total;
+}
+
 }  // namespace sparsify::f32

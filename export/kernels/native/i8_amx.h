@@ -43,4 +43,10 @@ struct Positions {
 void multiply_tokens(const Tokens& product, int64_t first, int64_t count, uint8_t* room);
 void multiply_positions(const Positions& product, int64_t first, int64_t count, uint8_t* room);
 
+// To be timed: as many steps of four products as asked, without and with fetching their tiles. A pass is all steps of
+// two chunks for four pairs, 96 KB of tiles as of Tokens; `weights` is one chunk, expanded.
+inline constexpr int64_t SAMPLE_CHUNKS = 2, SAMPLE_PAIRS = 4, SAMPLE_STEPS = SAMPLE_CHUNKS * chunk_steps * SAMPLE_PAIRS;
+void repeat_products(int64_t steps, const uint8_t* weights);
+void repeat_steps(int64_t passes, const uint8_t* tiles, const uint8_t* weights);
+
 }  // namespace sparsify::amx

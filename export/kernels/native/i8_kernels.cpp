@@ -68,15 +68,18 @@ double nanoseconds(const Work& of, const Shape& shape, double multiplying) {
 double up_to(double value, double grain) { return std::ceil(value / grain) * grain; }
 
 #if defined(__x86_64__)
-constexpr double PRODUCT = 0.004;  // of a multiplication on tiles
-constexpr double COPIED = 0.05;    // of a byte copied because its tap lies in no whole step
+constexpr double COPIED = 0.05;          // of a byte copied because its tap lies in no whole step
+constexpr double SUMS_AND_LINES = 1.15;  // of a bare step's time: with sums fetched and kept, and lines expanded between
+
+// Of one step of 32 rows, 64 columns and 32 positions.
+double step_cycles() { return SUMS_AND_LINES * tile_calibration().step / cycle_ns(f32::best_loops()); }
 
 // Tiles take 32 rows, 64 columns and 16 positions at a time, however few there are; a line of 64 weights takes `line`
 // cycles for each block of 128 positions.
 double tiled(const Weights& weights, const Shape& shape, double line) {
   const Work of = work(weights, shape);
   const double size = of.groups * up_to(of.rows, panel_rows) * up_to(of.columns, step_columns);
-  const double products = PRODUCT * size * up_to(of.positions, 16);
+  const double products = step_cycles() * size / step_bytes * up_to(of.positions, 16) / 32;
   const double lines = line * size / 64 * std::ceil(of.positions / 128);
   const bool copied = of.taps > 1 && std::fmod(of.columns / of.taps, step_columns) != 0;
   const double copies = copied ? COPIED * of.groups * of.columns * of.positions : 0;

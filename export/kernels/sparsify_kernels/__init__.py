@@ -12,6 +12,7 @@ from sparsify_kernels.native import KernelError as KernelError
 from sparsify_kernels.native import describe_cpu as describe_cpu
 from sparsify_kernels.native import kernel_names as kernel_names
 from sparsify_kernels.native import library_path as library_path
+from sparsify_kernels.native import machine as machine
 from sparsify_kernels.packing import FormatError as FormatError
 from sparsify_kernels.packing import pack as pack
 from sparsify_kernels.packing import unpack as unpack
@@ -24,6 +25,7 @@ __all__ = [
     "describe_cpu",
     "kernel_names",
     "library_path",
+    "machine",
     "pack",
     "unpack",
 ]

@@ -50,6 +50,16 @@ class _CGeometry(ctypes.Structure):
     ]
 
 
+_SPEEDS = (
+    *("fma_gflops", "read_l1_gb_s", "read_l2_gb_s", "read_beyond_l2_gb_s", "stream_gb_s"),
+    *("tile_product_ns", "tile_step_ns"),
+)
+
+
+class _CMachine(ctypes.Structure):
+    _fields_ = [(name, c_double) for name in _SPEEDS]
+
+
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "sk_last_error": (c_char_p, []),
     "sk_last_error_kind": (c_int, []),
@@ -74,6 +84,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "sk_conv_rows": (c_int32, [c_void_p]),
     "sk_conv_kernel": (c_char_p, [c_void_p]),
     "sk_conv_bytes": (c_size_t, [c_void_p]),
+    "sk_measure_machine": (c_int, [POINTER(_CMachine)]),
     "sk_kernel_count": (c_size_t, []),
     "sk_kernel_name": (c_char_p, [c_size_t]),
     "sk_kernel_serves": (c_char_p, [c_size_t]),
@@ -110,6 +121,27 @@ def library() -> ctypes.CDLL:
 def describe_cpu() -> str:
     """The instruction sets that may be used here, less what SPARSIFY_KERNELS_ISA switches off."""
     return library().sk_describe_cpu().decode()
+
+
+def machine() -> dict[str, float]:
+    """How fast this machine is at the moment, on one thread: the roofs under which every kernel stays.
+
+    Measured anew at each call, in a tenth of a second: a shared machine, or one whose clock changes, is not always as
+    fast, and a time means little without the state it was taken in.
+
+    Returns:
+        `fma_gflops`: fp32 multiply-adds, two operations each, at the vector unit's peak.
+        `read_l1_gb_s`, `read_l2_gb_s`, `read_beyond_l2_gb_s`: reads from half the first cache, half the second, and
+        four times the second.
+        `stream_gb_s`: a copy of 6 MB, read and written bytes both counted.
+        `tile_product_ns`, `tile_step_ns`, where AMX may be used: one product of 16 x 16 x 64 int8 multiply-adds with
+        nothing to load, and the inner loop of the int8 kernels, four such products and four tile loads.
+    """
+    measured = _CMachine()
+    if library().sk_measure_machine(ctypes.byref(measured)):
+        raise_last_error()
+    speeds = {name: float(getattr(measured, name)) for name in _SPEEDS}
+    return {name: speed for name, speed in speeds.items() if speed}  # 0: there is no AMX
 
 
 def kernel_names() -> dict[str, str]:
