@@ -96,6 +96,7 @@ def _looks(runs: Path) -> Iterator[tuple[str, str, Callable[[], Iterable[Check]]
     yield "processor", "processor", _processor
     yield "processor", "load", _load
     yield "processor", "governor", _governor
+    yield "processor", "speed", _speed
     yield "accelerator", "GPU", _gpu
     yield "accelerator", "tensorrt", lambda: _tensorrt("tensorrt")
     yield "accelerator", "tensorrt-rtx", lambda: _tensorrt("tensorrt-rtx")
@@ -178,6 +179,17 @@ def _governor() -> Iterator[Check]:
     else:
         mend = "for steady timings: sudo cpupower frequency-set --governor performance"
         yield Check("processor", "governor", "caution", governor, mend)
+
+
+def _speed() -> Iterator[Check]:
+    from sparsify_export.sparse.available import kernels
+
+    try:
+        _, native = kernels()
+    except SparsifyError:
+        return  # told under runtime
+    speeds = ", ".join(f"{name} {value:.3g}" for name, value in native.machine().items())
+    yield Check("processor", "speed", "ok", f"at the moment, on one thread: {speeds}")
 
 
 def _gpu() -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -22,6 +23,7 @@ def test_absent_operators_are_told_with_what_brings_them(monkeypatch: pytest.Mon
     target = doctor._target(TARGETS["sparse-cpu"])
     assert (target.usable, target.exportable) == (False, False)
     assert "sparsify-kernels" in target.reason
+    assert not list(doctor._speed())
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -38,3 +40,10 @@ def test_operators_that_answer_wrongly_are_not_usable(monkeypatch: pytest.Monkey
     (check,) = doctor._sparse_operators()
     assert check.state == "not usable"
     assert not doctor._target(TARGETS["sparse-cpu"]).usable
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+def test_the_machines_speed_is_told_with_its_units():
+    (check,) = doctor._speed()
+    assert (check.group, check.name, check.state) == ("processor", "speed", "ok")
+    assert re.search(r"fma_gflops [\d.e+]+, .*stream_gb_s [\d.e+]+", check.detail)
