@@ -5,7 +5,8 @@
 Arms: dense fp32, dynamic int8 (linear layers) and, where `openvino` can be imported, OpenVINO in bf16; our own
 operators dense in int8, which tells what precision gains from what sparsity gains; and at each sparsity fp32
 unstructured, int8 unstructured and int8 in 1x4 blocks. Every graph is made by `sparsify export --target sparse-cpu`. A
-first inference, the bytes of the file and the error against dense fp32 with the same weights stand beside the times.
+first inference, the bytes of the file and the error against dense fp32 with the same weights stand beside the times,
+and what the machine could do before and after the rounds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+import sparsify_kernels
 from protocol import Samples, environment, interleaved, ratio, shown, write
 from sparse_networks import NETWORKS, input_of
 from sparse_networks import write as write_graph
@@ -68,8 +70,11 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.networks:
         arms = arms_of(name, options.scratch / name, options.sparsity, options.threads)
+        machine = {"before": sparsify_kernels.machine()}
         samples = interleaved({key: timed(arm.infer) for key, arm in arms.items()}, rounds=options.rounds, warm_up=2)
+        machine["after"] = sparsify_kernels.machine()
         print(table(name, arms, samples, options.sparsity, options.threads))
+        print(f"\n{state(machine)}\n")
         if options.write:
             packages = [
                 p for p in ("onnxruntime", "openvino", "sparsify-kernels") if importlib.util.find_spec(module(p))
@@ -77,7 +82,8 @@ def main() -> None:
             write(
                 f"sparse_cpu_{name}_{options.threads}",
                 {"what": f"seconds of one inference of {name}, batch 1, {options.threads} threads"}
-                | {"environment": environment(*packages), "load_after": os.getloadavg(), "seconds": samples}
+                | {"environment": environment(*packages), "load_after": os.getloadavg(), "machine": machine}
+                | {"seconds": samples}
                 | {"arms": {k: {"first_s": a.first_s, "bytes": a.bytes, "rms": a.rms} for k, a in arms.items()}},
             )
 
@@ -120,8 +126,6 @@ def exported(source: Path, out: Path, precision: str) -> Path:
 
 def opened(path: Path, threads: int) -> Arm:
     """The graph in ONNX Runtime, with our library where it needs it."""
-    import sparsify_kernels
-
     start = time.perf_counter()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -197,6 +201,12 @@ def table(name: str, arms: dict[str, Arm], samples: Samples, sparsities: Sequenc
         cells = [key, f"{ms:.2f}", over[0], goal, over[1], error, f"{arm.bytes / 1e6:.1f}", f"{arm.first_s:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def state(machine: dict[str, dict[str, float]]) -> str:
+    """What the machine could do before the rounds and after them, in one line: see sparsify_kernels.machine."""
+    spans = [f"{name} {before:.3g}..{machine['after'][name]:.3g}" for name, before in machine["before"].items()]
+    return f"machine, before..after: {', '.join(spans)}"
 
 
 def goal_of(name: str, arm: str, sparsities: Sequence[float]) -> str:
