@@ -9,7 +9,7 @@ from sparsify.report import read
 from sparsify.report.cells import accuracy, figure, table, word
 from sparsify.report.chart import accuracy_chart
 from sparsify.report.markup import Html, element
-from sparsify.report.words import decision, percent
+from sparsify.report.words import decision, margin_in_points, percent
 
 
 def levels_section(metrics: Mapping[str, Any]) -> Html | None:
@@ -34,7 +34,7 @@ def levels_section(metrics: Mapping[str, Any]) -> Html | None:
 def _rule(metrics: Mapping[str, Any]) -> str:
     margin, alpha = metrics.get("matching.margin", 0.005), metrics.get("matching.alpha", 0.05)
     return (
-        f"Matching: a drop from dense of {100 * margin:g} points or more is ruled out (one-sided paired t over "
+        f"Matching: a drop from dense of {margin_in_points(margin)} or more is ruled out (one-sided paired t over "
         f"replicates, Holm over levels, {alpha:g}). Winning: matching, and better than the same mask with redrawn "
         "weights (reinit), decided in the same way where that control was run. Small print is the 95% interval over "
         "replicates, which differ in seed and share their validation images; early stop is the mean step of least "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sparsify.counted import counted
 from sparsify.report import read
-from sparsify.report.words import between, counted, percent, points, ratio
+from sparsify.report.words import between, margin_in_points, percent, points, ratio
 from sparsify.stats.levels import MINIMUM_REPLICATES
 from sparsify_export.targets import skips_zeros
 
@@ -26,7 +27,7 @@ def dead_weight_sentence(metrics: Mapping[str, Any]) -> str:
 def _accuracy(metrics: Mapping[str, Any]) -> tuple[int, str]:
     """The level the sentence is about, and what its accuracy says."""
     levels = [level for level in read.levels(metrics) if level > 0]
-    margin = _points(float(metrics.get("matching.margin", 0.005)))
+    margin = margin_in_points(float(metrics.get("matching.margin", 0.005)))
     replicates = counted(metrics.get("run.replicates", 1), "replicate")
     matching = [level for level in levels if metrics.get(f"level_{level:02d}.matching") == "matching"]
     if matching:
@@ -65,10 +66,6 @@ def _at_random(metrics: Mapping[str, Any], level: int) -> str:
     if ticket is None or random is None or random.estimate >= ticket.estimate:
         return ""
     return f", where as many removed at random cost {100 * (ticket.estimate - random.estimate):.2f} points more"
-
-
-def _points(share: float) -> str:
-    return "1 point" if share == 0.01 else f"{100 * share:g} points"
 
 
 def _held(metrics: Mapping[str, Any], level: int) -> str:

@@ -20,6 +20,12 @@ def points(difference: float, digits: int = 2) -> str:
     return f"{0:.{digits}f}" if float(text) == 0 else text
 
 
+def margin_in_points(margin: float) -> str:
+    """An allowed difference, without a sign: 0.005 -> `0.5 points`, 0.01 -> `1 point`."""
+    figure = f"{100 * margin:g}"
+    return f"{figure} point{'' if figure == '1' else 's'}"
+
+
 def size(count: float) -> str:
     """Bytes in the decimal unit that fits: 1066640 -> `1.07 MB`."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
@@ -42,11 +48,6 @@ def between(metrics: Mapping[str, Any], key: str, shown: Callable[[float], str],
     """`LOW to HIGH` of an interval in metrics, written by `shown`; empty where it has no bounds."""
     low, high = metrics.get(f"{key}.ci_low"), metrics.get(f"{key}.ci_high")
     return "" if low is None or high is None else f"{shown(low)}{joint}{shown(high)}"
-
-
-def counted(count: int, noun: str) -> str:
-    """`1 replicate`, `5 replicates`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def decision(matching: str, winning: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sparsify.counted import counted
 from sparsify.stats.holm import HolmResult, holm
 from sparsify.stats.interval import Interval
 from sparsify.stats.means import non_inferior, paired_difference, superior
@@ -103,7 +104,7 @@ def _decide(
     win: HolmResult | None,
 ) -> LevelDecision:
     if match is None:
-        reason = f"undecided: {n} replicate{'s' * (n != 1)}, and the test needs {MINIMUM_REPLICATES}"
+        reason = f"undecided: {counted(n, 'replicate')}, and the test needs {MINIMUM_REPLICATES}"
         winning: Winning = "untested" if gain is None else "undecided"
         return LevelDecision(level, "undecided", winning, difference, None, gain, None, reason)
     matching: Matching = "matching" if match.reject else "not shown"

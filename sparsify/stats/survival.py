@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.counted import counted
 from sparsify.errors import UsageError
 from sparsify.stats.bootstrap import summary_bootstrap
 from sparsify.stats.interval import Interval
@@ -93,7 +94,7 @@ def survival_verdict(
 
 def _word(ratio: Interval, difference: Interval) -> tuple[SurvivalWord, str]:
     if ratio.n < MINIMUM_TICKETS:
-        return "undecided", f"{ratio.n} ticket{'s' * (ratio.n != 1)}, and the bootstrap needs {MINIMUM_TICKETS}"
+        return "undecided", f"{counted(ratio.n, 'ticket')}, and the bootstrap needs {MINIMUM_TICKETS}"
     survives = ratio.low is not None and ratio.low >= SURVIVES_AT
     fails = difference.high is not None and difference.high <= FAILS_AT
     if survives and fails:
@@ -129,7 +130,7 @@ def _caveat(tickets: int, redraws: int, ceiling_above_random: float) -> str:
     short: list[str] = []
     if tickets < PROTOCOL_TICKETS or redraws < PROTOCOL_REDRAWS:
         short.append(
-            f"{tickets} tickets x {redraws} redraws fall short of the protocol "
+            f"{counted(tickets, 'ticket')} x {counted(redraws, 'redraw')} fall short of the protocol "
             f"({PROTOCOL_TICKETS} tickets x {PROTOCOL_REDRAWS} redraws)"
         )
     if ceiling_above_random <= FAILS_AT:

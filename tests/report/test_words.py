@@ -23,6 +23,11 @@ def test_sizes_are_decimal(count, text):
     assert words.size(count) == text
 
 
+@pytest.mark.parametrize(("margin", "text"), [(0.005, "0.5 points"), (0.01, "1 point"), (0.02, "2 points")])
+def test_a_margin_of_one_point_is_in_the_singular(margin, text):
+    assert words.margin_in_points(margin) == text
+
+
 @pytest.mark.parametrize(("value", "text"), [(0.04213, "0.0421 ms"), (12.34, "12.3 ms"), (1234.5, "1234 ms")])
 def test_latency_has_three_figures(value, text):
     assert words.milliseconds(value) == text

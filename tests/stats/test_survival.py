@@ -78,6 +78,10 @@ def test_caveat_exactly_when_short_of_the_protocol(tickets, redraws, short):
         assert f"{tickets} tickets x {redraws} redraws fall short" in found.caveat
 
 
+def test_one_ticket_and_one_redraw_are_told_in_the_singular():
+    assert judge(0.50, 0.52, 0.20, tickets=1, redraws=1).caveat.startswith("1 ticket x 1 redraw fall short")
+
+
 def test_redraws_are_clustered_by_ticket():
     # The same fifty numbers, once as ten tickets that differ, once dealt out so that tickets do not.
     kept = np.repeat(np.linspace(0.3, 0.7, 10)[:, None], 5, axis=1)
@@ -90,7 +94,7 @@ def test_redraws_are_clustered_by_ticket():
 
 def test_arms_may_hold_unlike_numbers_of_redraws():
     found = survival_verdict([[0.5], [0.5, 0.6]], [[0.5]] * 2, [[0.1]] * 2)
-    assert "2 tickets x 1 redraws" in found.caveat
+    assert "2 tickets x 1 redraw fall short" in found.caveat
 
 
 def test_a_ceiling_of_nothing_is_no_division_by_zero():
