@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsify.errors import CorruptError, InputOutputError
-from sparsify.store.layout import MANIFEST, METRICS, REPORT, RESOLVED, STAGE
+from sparsify.store.layout import MANIFEST, MANIFEST_MEND, METRICS, REPORT, RESOLVED, STAGE, STAGE_MEND
 
 if TYPE_CHECKING:
     from sparsify.store.damage import Checked
@@ -49,9 +49,9 @@ def _mends(run: Path, checked: Checked) -> list[str]:
     damaged = {found.path for found in checked.damage if not found.harmless}
     mends = [mend_of(run / RESOLVED)] if RESOLVED in damaged else []
     if damaged & {MANIFEST, METRICS, REPORT}:
-        mends.append(f"remove {MANIFEST} and run the same command again")
+        mends.append(MANIFEST_MEND)
     if damaged - {RESOLVED, MANIFEST, METRICS, REPORT}:
-        mends.append("remove the stage's folder and run the same command again")
+        mends.append(STAGE_MEND)
     return mends
 
 

@@ -26,7 +26,7 @@ from sparsify.report.results import (
 from sparsify.stats import LevelDecision, percentiles
 from sparsify.store.atomic import write_json, write_text
 from sparsify.store.digest import file_sha256
-from sparsify.store.layout import METRICS, REPORT
+from sparsify.store.layout import MANIFEST_MEND, METRICS, REPORT
 from sparsify.store.run import Run
 
 DISTRIBUTIONS = ("sparsify-tickets", "torch", "numpy", "scipy", "onnx", "onnxruntime", "onnxruntime-gpu")
@@ -48,9 +48,7 @@ def stored_outcome(run: Run) -> Outcome | None:
     for name in (METRICS, REPORT):
         path = run.root / name
         if not path.is_file() or file_sha256(path) != manifest["files"][name]["sha256"]:
-            raise CorruptError(
-                f"{path}: missing or changed since it was written; remove manifest.json to write it anew"
-            )
+            raise CorruptError(f"{path}: missing or changed since it was written; {MANIFEST_MEND}")
     return Outcome(json.loads((run.root / METRICS).read_text()), run.root / REPORT)
 
 

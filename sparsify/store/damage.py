@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sparsify.errors import CorruptError, InputOutputError
 from sparsify.store.digest import file_sha256
-from sparsify.store.layout import MANIFEST, RESOLVED, STAGE, walk
+from sparsify.store.layout import MANIFEST, MANIFEST_MEND, RESOLVED, STAGE, walk
 from sparsify.store.resolved import read_resolved
 from sparsify.store.sealed import read_sealed
 from sparsify.store.stage import StageRecord, read_stage
@@ -97,7 +97,7 @@ def check_folder(root: Path) -> Checked:
 def _listed_in_manifest(root: Path, found: dict[str, Damage]) -> Mapping[str, Mapping[str, Any]] | None:
     """The manifest's files, or None when there is no manifest to be trusted."""
     try:
-        manifest = read_sealed(root / MANIFEST)
+        manifest = read_sealed(root / MANIFEST, mend=MANIFEST_MEND)
     except CorruptError:
         found[MANIFEST] = Damage(MANIFEST, "changed", "it does not match its own digest")
         return None

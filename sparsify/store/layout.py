@@ -17,6 +17,10 @@ LOCK = ".lock"
 PARTIAL = ".partial"
 TEMPORARY = ".tmp-"
 
+# What to do where one of them is damaged.
+MANIFEST_MEND = f"remove {MANIFEST} and run the same command again"
+STAGE_MEND = "remove the stage's folder and run the same command again"
+
 
 def walk(root: Path) -> Iterator[str]:
     """Relative POSIX paths of every file that belongs to the result, sorted.

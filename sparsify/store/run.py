@@ -12,7 +12,7 @@ from typing import Any
 from sparsify.errors import InputOutputError, UsageError
 from sparsify.store.damage import Damage, check_folder
 from sparsify.store.digest import file_sha256
-from sparsify.store.layout import MANIFEST, PARTIAL, RESOLVED, STAGE, require_run_or_empty, walk
+from sparsify.store.layout import MANIFEST, MANIFEST_MEND, PARTIAL, RESOLVED, STAGE, require_run_or_empty, walk
 from sparsify.store.resolved import differences, parse_resolved, read_resolved, write_resolved
 from sparsify.store.sealed import read_sealed, write_sealed
 from sparsify.store.stage import StageRecord, read_stage
@@ -72,7 +72,7 @@ class Run:
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest, or None while the run is unfinished. Raises `CorruptError`."""
-        return read_sealed(self.root / MANIFEST)
+        return read_sealed(self.root / MANIFEST, mend=MANIFEST_MEND)
 
     def unfinish(self) -> None:
         """Take the manifest away before adding to a finished run, so that a kill leaves it unfinished, not damaged."""

@@ -22,11 +22,11 @@ def write_sealed(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     return sealed
 
 
-def read_sealed(path: Path) -> dict[str, Any] | None:
+def read_sealed(path: Path, *, mend: str) -> dict[str, Any] | None:
     """Read a record back, the seal included; None when there is no such file.
 
     The bytes must be exactly those that `write_sealed` would write: a digest of the parsed values alone would miss a
-    blank turned into a tab, or `1e-5` into `1E-5`.
+    blank turned into a tab, or `1e-5` into `1E-5`. `mend` says how to go on without it.
 
     Raises:
         CorruptError: The file is not such a record, or was changed since.
@@ -46,5 +46,7 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
         intact = False
         sealed = {}
     if not intact:
-        raise CorruptError(f"{path}: expected a record whose {SEAL} is its own digest, got one that was changed")
+        raise CorruptError(
+            f"{path}: expected a record whose {SEAL} is its own digest, got one that was changed; {mend}"
+        )
     return sealed

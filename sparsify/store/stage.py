@@ -13,7 +13,7 @@ from typing import Any
 from sparsify.errors import CorruptError
 from sparsify.store.atomic import new_folder
 from sparsify.store.digest import digest, file_sha256
-from sparsify.store.layout import STAGE, walk
+from sparsify.store.layout import STAGE, STAGE_MEND, walk
 from sparsify.store.sealed import SEAL, read_sealed, write_sealed
 
 
@@ -76,7 +76,7 @@ def read_stage(folder: Path) -> StageRecord | None:
         CorruptError: `stage.json` is unreadable or was changed.
     """
     path = Path(folder) / STAGE
-    record = read_sealed(path)
+    record = read_sealed(path, mend=STAGE_MEND)
     if record is None:
         return None
     odd = set(record) ^ {field.name for field in fields(StageRecord)}
@@ -84,7 +84,7 @@ def read_stage(folder: Path) -> StageRecord | None:
         name for name in ("spec", "parents", "files", "seeds", "versions") if not isinstance(record.get(name), dict)
     }
     if odd:
-        raise CorruptError(f"{path}: expected the fields of a stage record, got a wrong {sorted(odd)[0]}")
+        raise CorruptError(f"{path}: expected the fields of a stage record, got a wrong {sorted(odd)[0]}; {STAGE_MEND}")
     return StageRecord(**record)
 
 
