@@ -13,8 +13,8 @@ _LINE_SECONDS = 15.0
 class Observer(Protocol):
     """Told what happens to the stages of a run."""
 
-    def planned(self, paths: Sequence[str]) -> None:
-        """These stages are to be complete."""
+    def planned(self, paths: Sequence[str], *, more: bool | None = None) -> None:
+        """These stages are to be complete; `more`: a search may add others (None: as it was)."""
         ...
 
     def started(self, path: str) -> None:
@@ -41,7 +41,7 @@ class Observer(Protocol):
 class Silent:
     """Says nothing."""
 
-    def planned(self, paths: Sequence[str]) -> None:
+    def planned(self, paths: Sequence[str], *, more: bool | None = None) -> None:
         """Nothing."""
 
     def started(self, path: str) -> None:
@@ -60,16 +60,51 @@ class Silent:
         """Nothing."""
 
 
+class _Count:
+    """How far a run is. A stage counts once, however often a search comes back to it."""
+
+    def __init__(self) -> None:
+        self._planned: set[str] = set()
+        self._done: dict[str, bool] = {}
+        self._more = False
+
+    def plan(self, paths: Sequence[str], more: bool | None) -> None:
+        self._planned.update(paths)
+        self._more = self._more if more is None else more
+
+    def finish(self, path: str, *, cached: bool) -> None:
+        self._done.setdefault(path, cached)
+
+    @property
+    def done(self) -> int:
+        return len(self._done)
+
+    @property
+    def total(self) -> int:
+        return len(self._planned)
+
+    @property
+    def sign(self) -> str:
+        """`+` where more may follow."""
+        return "+" if self._more else ""
+
+    @property
+    def cached(self) -> str:
+        """How much was complete already; empty for nothing."""
+        cached = sum(self._done.values())
+        return f"{cached} of {self.total} stages were complete already" if cached else ""
+
+
 class Lines:
     """Plain lines on standard error: a line a finished stage, and one now and then for a long one."""
 
     def __init__(self) -> None:
-        self._total = self._done = self._cached = 0
+        self._count = _Count()
         self._told = time.monotonic()
 
-    def planned(self, paths: Sequence[str]) -> None:
+    def planned(self, paths: Sequence[str], *, more: bool | None = None) -> None:
         """Count them."""
-        self._total += len(paths)
+        self._count.plan(paths, more)
 
     def started(self, path: str) -> None:
         """Nothing: the line comes when it is finished."""
@@ -81,10 +116,10 @@ class Lines:
 
     def finished(self, path: str, *, cached: bool, seconds: float) -> None:
         """A line for what was run; what was complete already is only counted."""
-        self._done += 1
-        self._cached += cached
+        count = self._count
+        count.finish(path, cached=cached)
         if not cached:
-            self._line(f"[{self._done}/{self._total}] {path} ({seconds:.1f} s)")
+            self._line(f"[{count.done}/{count.total}{count.sign}] {path} ({seconds:.1f} s)")
 
     def warned(self, text: str) -> None:
         """A line."""
@@ -92,8 +127,8 @@ class Lines:
 
     def close(self) -> None:
         """How much was complete already."""
-        if self._cached:
-            self._line(f"{self._cached} of {self._total} stages were complete already")
+        if self._count.cached:
+            self._line(self._count.cached)
 
     def _line(self, text: str) -> None:
         self._told = time.monotonic()
@@ -118,13 +153,13 @@ class Bars:
         )
         self._bars.start()
         self._all = self._bars.add_task("stages", total=0, note="")
-        self._planned = self._cached = 0
+        self._count = _Count()
         self._tasks: dict[str, int] = {}
 
-    def planned(self, paths: Sequence[str]) -> None:
+    def planned(self, paths: Sequence[str], *, more: bool | None = None) -> None:
         """Lengthen the whole bar."""
-        self._planned += len(paths)
-        self._bars.update(self._all, total=self._planned)
+        self._count.plan(paths, more)
+        self._bars.update(self._all, total=self._count.total, note=self._count.sign)  # pyright: ignore[reportArgumentType]
 
     def started(self, path: str) -> None:
         """A bar of its own."""
@@ -136,8 +171,8 @@ class Bars:
 
     def finished(self, path: str, *, cached: bool, seconds: float) -> None:
         """Take its bar away and move the whole one."""
-        self._cached += cached
-        self._bars.advance(self._all)
+        self._count.finish(path, cached=cached)
+        self._bars.update(self._all, completed=self._count.done)  # pyright: ignore[reportArgumentType]
         if path in self._tasks:
             self._bars.remove_task(self._tasks.pop(path))  # pyright: ignore[reportArgumentType]
 
@@ -148,8 +183,8 @@ class Bars:
     def close(self) -> None:
         """Take the bars away."""
         self._bars.stop()
-        if self._cached:
-            self._bars.console.print(f"{self._cached} of {self._planned} stages were complete already", style="dim")
+        if self._count.cached:
+            self._bars.console.print(self._count.cached, style="dim")
 
 
 def observer_for_people(*, json: bool) -> Observer:

@@ -50,14 +50,18 @@ def prune(
             run_folder.folder.unfinish()
 
         with run_folder.scheduler(plan.source.device, reuse, begin) as scheduler:
-            chosen = _stages(plan, scheduler, run_folder.folder.root)
+            chosen = _stages(plan, scheduler, run_folder.folder.root, run_folder.observer)
             stored = None if scheduler.changed else stored_outcome(run_folder.folder)
             return stored or write_prune_outcome(run_folder.folder, plan, chosen)
 
 
-def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path) -> Chosen:
+def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path, observer: Observer) -> Chosen:
     """Search, then make, test, export and time what was chosen."""
+    dense = plan.dense()
+    known = [dense, plan.model(dense), plan.test(), *plan.exports(dense), *plan.latencies()]
+    observer.planned([stage.path for stage in known], more=True)  # whatever is chosen, these are its folders
     chosen = Search(plan, scheduler, root).run()
+    observer.planned((), more=False)
     scheduler.run([plan.model(chosen.network)])
     scheduler.run([plan.test(), *plan.exports(chosen.network)])
     for latency in plan.latencies():  # one at a time, with nothing beside it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sparsify.errors import UsageError
@@ -12,6 +11,7 @@ from sparsify.pipeline.observer import Observer
 from sparsify.pipeline.outcome import Outcome, stored_outcome, write_outcome
 from sparsify.pipeline.plan import Plan
 from sparsify.pipeline.preflight import preflight
+from sparsify.pipeline.stage import Stage
 from sparsify.recipe.spec import Recipe
 
 Phase = str
@@ -58,6 +58,7 @@ class _Session:
 
     def __init__(self, run_folder: Held, plan: Plan, reuse: tuple[Path, ...], last: Phase) -> None:
         self._folder, self._plan, self._last = run_folder.folder, plan, last
+        self._observer = run_folder.observer
         self.scheduler = run_folder.scheduler(plan.device, reuse, self._begin)
 
     def _begin(self) -> None:
@@ -66,25 +67,31 @@ class _Session:
         self._folder.unfinish()
 
     def run(self) -> Outcome | None:
-        self.scheduler.run(self._plan.tickets())
-        curves = Curves.read(self._folder.root, self._plan)
-        decisions = decide(self._plan, curves)
-        choice = choose(self._plan, curves, decisions)
-        phases: Mapping[Phase, Callable[[], None]] = {
-            "tickets": lambda: None,
-            "probes": lambda: self.scheduler.run(self._plan.probes()),
-            "test": lambda: self.scheduler.run([self._plan.test()]),
-            "export": lambda: self.scheduler.run(self._plan.exports(choice.replicate, choice.level)),
-            "latency": self._measure,
+        plan, phases = self._plan, PHASES[: PHASES.index(self._last) + 1]
+        stages = {
+            "tickets": plan.tickets(),
+            "probes": plan.probes(),
+            "test": [plan.test()],
+            "export": plan.exports(0, 0),  # whichever ticket is chosen, its exports lie in the same folders
+            "latency": plan.latencies(),
         }
-        for phase in PHASES[: PHASES.index(self._last) + 1]:
-            phases[phase]()
+        self._observer.planned([stage.path for phase in phases for stage in stages[phase]])
+        self.scheduler.run(stages["tickets"])
+        curves = Curves.read(self._folder.root, plan)
+        decisions = decide(plan, curves)
+        choice = choose(plan, curves, decisions)
+        stages["export"] = plan.exports(choice.replicate, choice.level)
+        for phase in phases[1:]:
+            if phase == "latency":
+                self._measure(stages[phase])
+            else:
+                self.scheduler.run(stages[phase])
         if self._last != PHASES[-1]:
             return None
         stored = None if self.scheduler.changed else stored_outcome(self._folder)
-        return stored or write_outcome(self._folder, self._plan, curves, decisions, choice)
+        return stored or write_outcome(self._folder, plan, curves, decisions, choice)
 
-    def _measure(self) -> None:
+    def _measure(self, stages: list[Stage]) -> None:
         """Latency, one target at a time, with no other worker beside it."""
-        for stage in self._plan.latencies():
+        for stage in stages:
             self.scheduler.run([stage])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -98,7 +99,9 @@ def test_a_flipped_byte_is_found_by_run_and_verify(copy: Path, tiny: Path, name:
     file.write_bytes(data)
     for done in (sparsify("run", tiny, "--run-dir", copy), sparsify("verify", copy)):
         assert done.returncode == 7, done.stderr
-        assert name in done.stdout + done.stderr
+        told = done.stdout + done.stderr
+        assert name in told
+        assert "remove" in told or "--reuse" in told, "how to go on"
 
 
 def test_a_removed_stage_is_made_again_and_nothing_else(copy: Path, tiny: Path, sparsify):
@@ -108,6 +111,8 @@ def test_a_removed_stage_is_made_again_and_nothing_else(copy: Path, tiny: Path, 
     done = sparsify("run", tiny, "--run-dir", copy)
     assert done.returncode == 0, done.stderr
     assert weights.read_bytes() == same
+    totals = {int(total) for total in re.findall(r"^\[\d+/(\d+)\]", done.stderr, re.MULTILINE)}
+    assert totals == {len(Run.load(copy).stages())}, "the whole plan, from the first line on"
     changed = {name for name, stamp in stamps(copy).items() if before.get(name) != stamp}
     assert {Path(name).parts[0] for name in changed} == {
         "replicate_1",
