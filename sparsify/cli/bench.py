@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sparsify.cli.console import console
+from sparsify.counted import counted
 from sparsify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -70,13 +72,12 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _measured(spec: BenchSpec, *, quiet: bool) -> list[Comparison]:
-    from rich.console import Console
     from rich.progress import Progress
 
     from sparsify.pipeline.bench import bench, launches_of
 
-    console = Console(stderr=True, quiet=quiet)
-    with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+    out = console(stderr=True, quiet=quiet)
+    with Progress(console=out, disable=quiet or not out.is_terminal, transient=True) as progress:
         task = progress.add_task("measuring", total=launches_of(spec))
         return bench(spec, done=lambda: progress.advance(task))
 
@@ -92,24 +93,22 @@ def _document(spec: BenchSpec, found: list[Comparison]) -> dict[str, Any]:
 
 def _show(spec: BenchSpec, found: list[Comparison]) -> None:
     """A table of the comparisons, and beneath it what a reader of any of them must know."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    console.print(_table(found))
+    out = console(stderr=True)
+    out.print(_table(found))
     launch = found[0].latency.launches[0]
     facts = launch.environment
-    console.print(
-        f"{launch.dense['name']} {launch.dense['version']} ({launch.dense['provider']}), {spec.threads} thread(s) on "
-        f"cores {facts['affinity']}, {spec.launches} process(es) of {spec.pairs} pairs in "
+    out.print(
+        f"{launch.dense['name']} {launch.dense['version']} ({launch.dense['provider']}), "
+        f"{counted(spec.threads, 'thread')} on cores {facts['affinity']}, "
+        f"{counted(spec.launches, 'process', 'processes')} of {spec.pairs} pairs in "
         f"{len(set(launch.ab.session))} sessions, after {launch.warmup} warm-ups; "
         f"{facts['processor']}, governor {facts['governor'] or 'unknown'}, load {facts['load_average_after']}; "
         f"timed: {facts['timed']}",
         style="dim",
-        highlight=False,
     )
     for comparison in found:
         verdict = comparison.latency.verdict
-        console.print(f"{comparison.other.name}: {verdict.word}: {verdict.reason}", highlight=False)
+        out.print(f"{comparison.other.name}: {verdict.word}: {verdict.reason}")
 
 
 def _table(found: list[Comparison]) -> Table:

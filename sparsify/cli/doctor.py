@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsify.cli.console import console
 from sparsify.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -31,13 +32,11 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON
 
 
 def _show(diagnosis: Diagnosis) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    console.print(_checks(diagnosis))
-    console.print(_targets(diagnosis))
+    out = console()
+    out.print(_checks(diagnosis))
+    out.print(_targets(diagnosis))
     if not diagnosis.works:
-        console.print("sparsify cannot work here: mend what is marked ✗ or – under base.", style="bold red")
+        out.print("sparsify cannot work here: mend what is marked ✗ or – under base.", style="bold red")
 
 
 def _checks(diagnosis: Diagnosis) -> Table:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sparsify.cli.console import console
 from sparsify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,46 +93,37 @@ def _require_use(target: Target, source: Path, *, sparse_given: bool, file_given
 
 def _show(one: Exported) -> None:
     """Where it lies, what it weighs, and what was and was not checked."""
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False)
+    out = console(stderr=True)
     ticket = "" if one.level is None else f" (level {one.level}, replicate {one.replicate})"
-    console.print(f"{one.out}{ticket}: {one.report['status']}")
+    out.print(f"{one.out}{ticket}: {one.report['status']}")
     if missing := one.report["missing"]:
-        console.print(f"  {missing}")
+        out.print(f"  {missing}")
     if sizes := one.report.get("sizes"):
         dense = sizes["dense_fp32"]
         parts = [f"{name} {sizes[name]} ({sizes[name] / dense:.1%})" for name in ("masked", "packed", "shrunk")]
-        console.print(f"  bytes: dense {dense}, {', '.join(parts)}")
+        out.print(f"  bytes: dense {dense}, {', '.join(parts)}")
     for name, parity in one.report.get("parity", {}).items():
         worst = max(batch["max_rel_error"] for batch in parity["batches"])
         tolerance = parity["tolerance"]
-        console.print(
-            f"  {name}: largest error {worst:.2g} of {tolerance['relative']:.2g} allowed ({tolerance['reason']})"
-        )
-    _show_layers(console, one.report)
+        out.print(f"  {name}: largest error {worst:.2g} of {tolerance['relative']:.2g} allowed ({tolerance['reason']})")
+    _show_layers(out, one.report)
     for plan in one.report.get("plans", ()):
-        console.print(
-            f"  {plan['path']}: {plan['plan_bytes']} bytes, {len(plan['layers'])} layers; {plan['statement']}"
-        )
+        out.print(f"  {plan['path']}: {plan['plan_bytes']} bytes, {len(plan['layers'])} layers; {plan['statement']}")
 
 
-def _show_layers(console: Console, report: Mapping[str, Any]) -> None:
+def _show_layers(out: Console, report: Mapping[str, Any]) -> None:
     """A table of what became of each layer, and how far the new graph is from the old one."""
-    from rich.console import Console
-
     from sparsify.cli.inspect import plan_table
 
     sparse = report.get("sparse") or {}
     layers = report.get("layers") or sparse.get("plan", {}).get("layers", ())
     if layers:
-        wide = console if console.is_terminal else Console(stderr=True, width=200, highlight=False)
-        wide.print(plan_table(layers))
+        out.print(plan_table(layers))
     if plan := sparse.get("plan"):
-        console.print(f"  {plan['summary']}")
+        out.print(f"  {plan['summary']}")
     if parity := report.get("sparse_parity") or sparse.get("parity"):
         for output in parity["outputs"]:
-            console.print(
+            out.print(
                 f"  {output['name']}: on inputs {parity['inputs']}, against the dense graph: largest error "
                 f"{output['largest']:.2g}, RMS {output['rms']:.2g}, of {parity['tolerance']:.2g} allowed "
                 f"({parity['reason']})"

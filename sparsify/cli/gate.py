@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sparsify.cli.console import console
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 
 if TYPE_CHECKING:
@@ -70,16 +71,15 @@ def _gate(run: Path, overrides: Sequence[str]) -> GateSpec:
 
 
 def _tell(run: Path, result: GateResult) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     styles = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
-    console = Console(stderr=True)
+    out = console(stderr=True)
     for check in result.checks:
         name = check.check + (f" on {check.target}" if check.target else "")
         sign = "at least" if check.check == "speedup" else "at most"
         got = "nothing measured" if check.achieved is None else f"{check.achieved:.4g}"
         line = Text(f"{check.outcome}: ", style=styles[check.outcome])
         line.append(f"{name}: asked {sign} {check.asked:g}, got {got}; {check.reason}", style="default")
-        console.print(line, soft_wrap=True)
-    console.print(Text(f"{run}: gate {result.outcome}", style=styles[result.outcome]), soft_wrap=True)
+        out.print(line, soft_wrap=True)
+    out.print(Text(f"{run}: gate {result.outcome}", style=styles[result.outcome]), soft_wrap=True)

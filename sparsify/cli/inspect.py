@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sparsify.cli.console import console
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -31,14 +33,9 @@ def command(
 
 
 def _show(parts: Iterator[RenderableType]) -> None:
-    """Print for people; where nobody watches, wide enough that no name is cut."""
-    import sys
-
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+    out = console()
     for part in parts:
-        console.print(part)
+        out.print(part)
 
 
 def _run(document: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sparsify.cli import prune_options as options
+from sparsify.cli.console import console
 from sparsify.cli.shapes import read_shape
 from sparsify.errors import UsageError
 
@@ -187,15 +188,13 @@ def _answer(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"metrics": dict(outcome.metrics), "report": str(outcome.report)}))
         return
-    from rich.console import Console
-
     from sparsify.report.prune_terminal import render_prune_terminal
 
-    console = Console(file=sys.stderr)
-    console.print(render_prune_terminal(outcome.metrics))
+    out = console(stderr=True)
+    out.print(render_prune_terminal(outcome.metrics))
     folder = outcome.report.parent / "model"
     for line in (f'Network: {folder} (in Python: sparsify.load("{folder}"))', f"Report: {outcome.report}"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def _load(text: str, name: str, overrides: list[str]) -> PruneRecipe:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsify.cli.console import console
 from sparsify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,10 +66,8 @@ def _answer(outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"metrics": dict(outcome.metrics), "report": str(outcome.report)}))
         return
-    from rich.console import Console
-
     from sparsify.report.terminal import render_terminal
 
-    console = Console(file=sys.stderr)
-    console.print(render_terminal(outcome.metrics))
-    console.print(f"Report: {outcome.report}", highlight=False, markup=False, soft_wrap=True)
+    out = console(stderr=True)
+    out.print(render_terminal(outcome.metrics, width=out.width))
+    out.print(f"Report: {outcome.report}", soft_wrap=True)

@@ -28,10 +28,15 @@ _STYLES = {
     "inconclusive": "yellow",
 }
 
+_SOFT = "\u00ad"
+"""A hyphen where a heading may be cut."""
+_WIDE = 160
+"""Columns from which headings stand in one line; in two, the whole table stands in 80."""
 
-def render_terminal(metrics: Mapping[str, Any]) -> RenderableType:
-    """Table of levels, what was exported, probes, and the sentence on dead weight last."""
-    parts: list[RenderableType] = [_levels(metrics)]
+
+def render_terminal(metrics: Mapping[str, Any], width: int = 80) -> RenderableType:
+    """Table of levels, what was exported, probes, and the sentence on dead weight last; for so many columns."""
+    parts: list[RenderableType] = [_levels(metrics, width)]
     parts += [Text(line) for line in (_drop(metrics), sizes_line(metrics)) if line]
     parts += [latency_line(metrics, target) for target in read.targets(metrics)]
     parts += [_probe(metrics, key) for probe in read.probes(metrics) for key in read.probed(metrics, probe)]
@@ -39,17 +44,16 @@ def render_terminal(metrics: Mapping[str, Any]) -> RenderableType:
     return Group(*parts, Padding(Text(answer, style="bold"), (1, 0, 0, 0)))
 
 
-def _levels(metrics: Mapping[str, Any]) -> Table:
+def _levels(metrics: Mapping[str, Any], width: int) -> Table:
     levels, controls = read.levels(metrics), read.controls(metrics)
     with_test = any(read.span(metrics, f"level_{level:02d}.test_accuracy") for level in levels)
     title = Text(f"{metrics.get('run.name', 'run')}: accuracy in percent, ± the 95% interval over replicates")
     table = Table(
         title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True
     )
-    # Headers in two lines, so that the whole table stands in 80 columns.
-    names = ["level", "spar-sity", "valid-ation", *controls] + ["test"] * with_test
+    names = ["level", f"spar{_SOFT}sity", f"valid{_SOFT}ation", *controls] + ["test"] * with_test
     for name in names:
-        lines = name.replace("-", "-\n")
+        lines = name.replace(_SOFT, "") if width >= _WIDE else name.replace(_SOFT, "-").replace("-", "-\n")
         table.add_column(Text(lines), justify="right", min_width=max(map(len, lines.splitlines())))
     table.add_column("decision", min_width=len("not shown"))
     for level in levels:

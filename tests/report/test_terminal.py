@@ -11,7 +11,7 @@ from sparsify.report.terminal import render_terminal
 
 def shown(metrics, width=200):
     out = io.StringIO()
-    Console(file=out, width=width).print(render_terminal(metrics))
+    Console(file=out, width=width).print(render_terminal(metrics, width))
     return out.getvalue()
 
 
@@ -34,6 +34,11 @@ def test_table_sizes_latency_probe_and_the_sentence_last(whole):
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_no_line_is_wider_than_the_terminal(whole, width):
     assert all(len(line) <= width for line in shown(whole, width).splitlines())
+
+
+def test_headings_are_cut_only_where_the_terminal_is_narrow(whole):
+    assert "spar-" in shown(whole, 80) and "validation" not in shown(whole, 80).split("dense")[0]
+    assert "sparsity" in shown(whole, 200) and "validation" in shown(whole, 200).split("dense")[0]
 
 
 def test_text_is_not_read_as_rich_markup():
