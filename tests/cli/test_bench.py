@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 import typer
@@ -138,6 +139,16 @@ def test_an_open_shape_is_asked_for_and_taken(tmp_path: Path, measured):
 def test_files_that_are_fed_differently(tmp_path: Path, files):
     with pytest.raises(UsageError, match="only networks fed alike"):
         invoke(files[0], write_linear(tmp_path / "c.onnx", columns=4))
+
+
+def test_a_shape_that_the_graph_cannot_run_on_is_named(tmp_path: Path):
+    """The graph leaves the axis open; only running it shows that its weights want 3."""
+    file = write_linear(tmp_path / "a.onnx")
+    model = onnx.load(file)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "n"
+    onnx.save(model, file)
+    with pytest.raises(UsageError, match=r"a\.onnx: expected inputs .* can run on, got input float32 2x4: "):
+        invoke(file, file, "--pairs", 20, "--shape", "input=2x4")
 
 
 def test_a_missing_file_and_a_corrupt_one(tmp_path: Path, files):

@@ -21,8 +21,8 @@ def run(runtime: OnnxRuntime, feed: Feed, path: Path) -> dict[str, NDArray[Any]]
     """
     try:
         outputs: dict[str, Any] = runtime.infer(feed)
-    except Exception as error:  # onnxruntime raises its own classes, which derive from Exception alone
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    except UsageError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[-1]  # `path` says it better than the runtime can
         raise UsageError(
             f"{path}: ONNX Runtime fails on the examples: {reason}; feed it as it is fed in use"
         ) from error

@@ -115,6 +115,10 @@ class OnnxRuntime:
             raise UnavailableError(_missing(self._provider, f"the session runs on {session.get_providers()[0]}"))
         return session
 
+    @property
+    def _name(self) -> str:
+        return "the given bytes" if isinstance(self._model, bytes) else str(self._model)
+
     def _is_sparse(self) -> bool:
         """Whether the graph needs the sparse operators; read once, as sessions are opened by the hundred."""
         if self._sparse is None:
@@ -122,7 +126,7 @@ class OnnxRuntime:
         return self._sparse
 
     def _refused(self, error: Exception) -> Exception:
-        name = "the given bytes" if isinstance(self._model, bytes) else str(self._model)
+        name = self._name
         if isinstance(self._model, Path) and not self._model.is_file():
             return InputOutputError(f"{name}: expected an ONNX file, found none; check the path")
         reason = str(error).strip().splitlines()[-1]
@@ -141,7 +145,18 @@ class OnnxRuntime:
         """Run the session; UsageError where the feed does not fit the graph."""
         if self._session is None:
             raise UsageError("expected the runtime to be entered first: with OnnxRuntime(path) as runtime: ...")
-        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+        try:
+            outputs = self._session.run(self._outputs, feed)
+        except Exception as error:  # onnxruntime raises its own classes, RuntimeError and ValueError alike
+            raise self._unsuited(feed, error) from error
+        return dict(zip(self._outputs, outputs, strict=True))
+
+    def _unsuited(self, feed: Feed, error: Exception) -> UsageError:
+        given = ", ".join(f"{name} {array.dtype} {'x'.join(map(str, array.shape))}" for name, array in feed.items())
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        return UsageError(
+            f"{self._name}: expected inputs that the graph can run on, got {given}: {reason}; give other shapes"
+        )
 
     def describe(self) -> dict[str, str | int]:
         """Name, version, provider, threads, whether idle threads spin, and what sparse operators use of the CPU."""

@@ -101,3 +101,8 @@ def test_junk_is_corrupt(tmp_path: Path):
     path.write_bytes(b"\xff" * 40)
     with pytest.raises(CorruptError, match=r"junk\.onnx: ONNX Runtime cannot load it"):
         OnnxRuntime(path).__enter__()
+
+
+def test_inputs_that_the_graph_cannot_run_on_are_named(graph: Path):
+    with OnnxRuntime(graph) as runtime, pytest.raises(UsageError, match=r"linear\.onnx: .* got input float32 5x4: "):
+        runtime.infer({"input": np.zeros((5, 4), np.float32)})
