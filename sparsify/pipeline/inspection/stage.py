@@ -63,14 +63,15 @@ def lineage(folder: Path, record: StageRecord) -> list[dict[str, Any]]:
 
 
 def _weights(folder: Path) -> dict[str, Any]:
-    """Layers and totals, from the mask where there is one, and the three sizes."""
+    """Layers and totals, counted from the mask where there is one, and the three sizes."""
     from sparsify.pipeline.inspection.layers import totals
     from sparsify.pipeline.inspection.tensors import layers_of, sizes_of_state, weights_among
     from sparsify.store.weights import load_tensors
 
     weights = load_tensors(folder / _WEIGHTS)
     masked = load_tensors(folder / _MASK) if (folder / _MASK).exists() else weights
-    layers = weights_among(layers_of(masked))
+    types = {one["name"]: one["dtype"] for one in layers_of(weights)}
+    layers = [one | {"dtype": types.get(one["name"], one["dtype"])} for one in weights_among(layers_of(masked))]
     sizes = sizes_of_state(weights)
     if (folder / _NETWORK).exists():
         sizes["shrunk"] = _shrunk_bytes(folder)

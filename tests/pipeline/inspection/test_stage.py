@@ -59,6 +59,7 @@ def test_layers_and_totals_are_the_masks(root: Path):
     document = describe_stage(root / "replicate_0/level_02")
     rows = [(one["shape"], one["elements"], one["kept"], one["sparsity"]) for one in document["layers"]]
     assert rows == [([6, 64], 384, 192, 0.5), ([4, 6], 24, 24, 0.0)]
+    assert {one["dtype"] for one in document["layers"]} == {"float32"}, "of the weights, not of their mask"
     assert document["totals"] == {"elements": 408, "kept": 216, "sparsity": 1 - 216 / 408}
     assert document["network"] == {"model": "mlp:64-6-4", "input_shape": [1, 8, 8], "classes": 4}
 
