@@ -99,7 +99,7 @@ def test_a_target_that_needs_a_gpu_is_refused_without_one(demo: Path, tmp_path: 
             "bench",
             demo / "export/onnxruntime-cpu/dense.onnx",
             demo / "export/onnxruntime-cpu/model.onnx",
-            "--runtime",
+            "--target",
             "tensorrt",
         ),
     ):

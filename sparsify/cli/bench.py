@@ -22,7 +22,9 @@ _INCONCLUSIVE = 5
 
 def command(
     files: Annotated[list[Path], typer.Argument(help="ONNX files; the first is what the others are compared with.")],
-    runtime: Annotated[str, typer.Option(help="Where they run: a name of `sparsify ls targets`.")] = "onnxruntime-cpu",
+    target: Annotated[
+        str, typer.Option("--target", "--runtime", help="Where they run: a name of `sparsify ls targets`.")
+    ] = "onnxruntime-cpu",
     threads: Annotated[
         int, typer.Option(help="Threads the runtime may use; the process is pinned to as many cores.")
     ] = 1,
@@ -40,13 +42,13 @@ def command(
         bool, typer.Option("--json", help="One JSON document, raw samples included, on stdout.")
     ] = False,
 ) -> None:
-    """Time ONNX files side by side. Exit 0 when decided, 5 when too noisy to say, 6 when the runtime is not here."""
+    """Time ONNX files side by side. Exit 0 when decided, 5 when too noisy to say, 6 when the target cannot run here."""
     from sparsify.cli.shapes import read_shape
     from sparsify.pipeline.bench import BenchSpec
 
     spec = BenchSpec(
         files=tuple(files),
-        runtime=runtime,
+        runtime=target,
         threads=threads,
         batches=_batches(batch),
         shapes=dict(map(read_shape, shape or ())),

@@ -97,7 +97,7 @@ def _checked(spec: BenchSpec) -> Target:
         raise UsageError(f"--equivalence: expected a number between 0 and 1, got {spec.equivalence}")
     if spec.runtime not in TARGETS:
         mend = near(spec.runtime, TARGETS) or "see `sparsify ls targets`"
-        raise UsageError(f"--runtime: expected one of {', '.join(TARGETS)}, got {spec.runtime!r}; {mend}")
+        raise UsageError(f"--target: expected one of {', '.join(TARGETS)}, got {spec.runtime!r}; {mend}")
     for batch in spec.batches or (None,):
         shapes_for(spec.files, batch, spec.shapes)
     target = TARGETS[spec.runtime]

@@ -111,7 +111,7 @@ def test_the_exit_code_says_whether_it_was_decided(files, measured, sparse_ms, s
         (["--shape", "input"], "--shape: expected an input and its shape such as name=1x3x224x224"),
         (["--shape", "input=1x-3"], "--shape: expected an input and its shape"),
         (["--shape", "other=1x3"], "--shape other=...: expected an input of"),
-        (["--runtime", "onnxruntime-cup"], "--runtime: expected one of .*; did you mean onnxruntime-cpu"),
+        (["--target", "onnxruntime-cup"], "--target: expected one of .*; did you mean onnxruntime-cpu"),
         (["--pairs", "3"], "--pairs: expected 20 or more"),
         (["--threads", "4096"], "threads: expected up to"),
         (["--equivalence", "1.5"], "--equivalence: expected a number between"),
@@ -160,8 +160,9 @@ def test_a_missing_file_and_a_corrupt_one(tmp_path: Path, files):
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-tensorrt"])
-def test_without_a_gpu_nothing_falls_back(files, runtime):
+@pytest.mark.parametrize("option", ["--target", "--runtime"])
+def test_without_a_gpu_nothing_falls_back(files, runtime, option):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(UnavailableError, match="NVIDIA"):
-        invoke(*files, "--runtime", runtime)
+        invoke(*files, option, runtime)
