@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from sparsify.errors import CorruptError
 from sparsify.store.atomic import write_json
-from sparsify_export.feed import make_feed, shapes_for
+from sparsify_export.feed import Shape, make_feed, shapes_for
 from sparsify_export.onnx_check import inputs_of, load_graph, weight_zeros
 from sparsify_export.targets import Target
 from sparsify_export.targets.opening import open_runtime, why_not_run
@@ -19,8 +20,17 @@ REPORT = "report.json"
 _RUN = "run on made-up inputs; there is no PyTorch network to compare with"
 
 
-def export_onnx(onnx_path: Path, out: Path, *, target: Target, batch_sizes: Sequence[int]) -> dict[str, Any]:
+def export_onnx(
+    onnx_path: Path,
+    out: Path,
+    *,
+    target: Target,
+    batch_sizes: Sequence[int],
+    shapes: Mapping[str, Shape] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Build what `target` needs into the folder `out`, run the graph there once a batch size, and report.
+
+    Where whole `shapes` are given by input name, it is run on those alone.
 
     Raises:
         UsageError: An input's shape is left open beyond its first axis.
@@ -35,7 +45,7 @@ def export_onnx(onnx_path: Path, out: Path, *, target: Target, batch_sizes: Sequ
         plans = [report.to_json() for report in reports]
     missing = why_not_run(target)
     if missing is None:
-        _run(onnx_path, target, batch_sizes)
+        _run(onnx_path, target, batch_sizes, shapes)
     zeros, elements = weight_zeros(load_graph(onnx_path))
     report = {
         "target": target.name,
@@ -50,12 +60,12 @@ def export_onnx(onnx_path: Path, out: Path, *, target: Target, batch_sizes: Sequ
     return report
 
 
-def _run(onnx_path: Path, target: Target, batch_sizes: Sequence[int]) -> None:
+def _run(onnx_path: Path, target: Target, batch_sizes: Sequence[int], given: Mapping[str, Shape]) -> None:
     inputs = inputs_of(onnx_path)
     fixed = any(source.shape and isinstance(source.shape[0], int) for source in inputs)
     with open_runtime(target, onnx_path, threads=1, batch_sizes=batch_sizes) as runtime:
-        for batch in (None,) if fixed else batch_sizes:
-            _, shapes = shapes_for([onnx_path], batch, {})
+        for batch in (None,) if fixed or given else batch_sizes:
+            _, shapes = shapes_for([onnx_path], batch, given)
             for name, output in runtime.infer(make_feed(inputs, shapes, seed=0)).items():
                 if output.dtype.kind == "f" and not np.isfinite(output).all():
                     raise CorruptError(

@@ -67,7 +67,9 @@ def command(
     chosen = target_named(target)
     sparse = read_options(precision, min_sparsity)
     shapes = dict(map(read_shape, shape or ()))
-    _require_use(chosen, source, sparse_given=sparse is not None, file_given=bool(shapes or examples))
+    _require_use(
+        chosen, source, sparse_given=sparse is not None, shapes_given=bool(shapes), examples_given=examples is not None
+    )
     if source.is_dir():
         made = export_run(source, chosen, out, level, replicate, sparse)
     else:
@@ -79,15 +81,18 @@ def command(
         _show(one)
 
 
-def _require_use(target: Target, source: Path, *, sparse_given: bool, file_given: bool) -> None:
+def _require_use(target: Target, source: Path, *, sparse_given: bool, shapes_given: bool, examples_given: bool) -> None:
     """Refuse options that would do nothing."""
     if sparse_given and not target.sparse:
         raise UsageError(
             f"--precision, --min-sparsity: expected a target that rewrites graphs (sparse-cpu), got {target.name}"
         )
-    if file_given and not (target.sparse and source.is_file()):
+    if examples_given and not (target.sparse and source.is_file()):
+        raise UsageError("--examples: expected an ONNX file and the target sparse-cpu, got another source or target")
+    if shapes_given and not (target.provider and source.is_file()):
         raise UsageError(
-            "--shape, --examples: expected an ONNX file and the target sparse-cpu, got another source or target"
+            "--shape: expected an ONNX file and a target of ONNX Runtime, got another source or target; TensorRT takes "
+            "an open first axis alone"
         )
 
 

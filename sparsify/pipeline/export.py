@@ -116,8 +116,8 @@ def export_file(
         out: The folder to make; None for one under `exports/`.
         batch_sizes: Sizes of an open first axis that it is run with.
         sparse: How the graph is rewritten, for a target that does so.
-        shapes: For such a target, whole shapes by input name where an axis after the first has no size.
-        examples: For such a target, NumPy arrays to compare the graphs on, instead of made-up inputs.
+        shapes: For targets of ONNX Runtime, whole shapes by input name where an axis after the first has no size.
+        examples: For a target that rewrites graphs, NumPy arrays to compare the graphs on, instead of made-up inputs.
 
     Raises:
         UsageError: `out` exists, or an input's shape is open.
@@ -125,6 +125,7 @@ def export_file(
         CorruptError: It is no valid ONNX, or the runtime cannot load it.
         UnavailableError: Nothing can be made for the target here.
     """
+    from sparsify_export.feed import shapes_for
     from sparsify_export.file_export import export_onnx
     from sparsify_export.onnx_check import load_graph
     from sparsify_export.targets.opening import require_export
@@ -133,6 +134,8 @@ def export_file(
     require_export(target)
     final = out or Path("exports", f"{path.stem}-{target.name}")
     _require_new([final])
+    if target.provider:
+        shapes_for([path], None, shapes or {})  # refused here by the file's own name, not by its copy's
     with new_folder(final) as folder:
         if target.sparse:
             from sparsify_export.sparse.file import export_sparse
@@ -140,7 +143,7 @@ def export_file(
             report = export_sparse(path, folder, target=target, options=sparse, shapes=shapes or {}, examples=examples)
             return Exported(path, final, None, None, report)
         shutil.copyfile(path, folder / "model.onnx")
-        report = export_onnx(folder / "model.onnx", folder, target=target, batch_sizes=batch_sizes)
+        report = export_onnx(folder / "model.onnx", folder, target=target, batch_sizes=batch_sizes, shapes=shapes or {})
     return Exported(path, final, None, None, report)
 
 

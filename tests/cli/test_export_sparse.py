@@ -102,7 +102,7 @@ def test_without_the_operators_it_is_unavailable_and_nothing_is_written(tmp_path
     [
         (("--precision", "i8"), "expected a target that rewrites graphs"),
         (("--min-sparsity", "0.5"), "expected a target that rewrites graphs"),
-        (("--shape", "input=1x3"), "expected an ONNX file and the target sparse-cpu"),
+        (("--shape", "other=1x3"), r"--shape other=...: expected an input of .*g\.onnx \(input\)"),
         (("--examples", "x.npz"), "expected an ONNX file and the target sparse-cpu"),
         (("--precision", "f64"), "--precision: expected f32 or i8, got 'f64'"),
         (("--shape", "input"), "--shape: expected an input and its shape"),
@@ -111,3 +111,8 @@ def test_without_the_operators_it_is_unavailable_and_nothing_is_written(tmp_path
 def test_options_that_would_do_nothing_are_refused(tmp_path: Path, options: tuple[str, str], message: str):
     with pytest.raises(UsageError, match=message):
         invoke("export", write_linear(tmp_path / "g.onnx"), "--target", "onnxruntime-cpu", *options)
+
+
+def test_a_shape_is_no_use_to_a_target_without_onnx_runtime(tmp_path: Path):
+    with pytest.raises(UsageError, match="--shape: expected an ONNX file and a target of ONNX Runtime"):
+        invoke("export", write_linear(tmp_path / "g.onnx"), "--target", "tensorrt-rtx", "--shape", "input=1x3")

@@ -40,6 +40,8 @@ def test_an_open_shape_is_refused(tmp_path: Path):
     path = write_identity(tmp_path / "g.onnx", {"x": (TensorProto.FLOAT, ["n", "h"])})
     with pytest.raises(UsageError, match="axis 1"):
         export_onnx(path, tmp_path, target=CPU, batch_sizes=(1,))
+    found = export_onnx(path, tmp_path, target=CPU, batch_sizes=(1,), shapes={"x": (2, 5)})
+    assert found["inputs"] == ["x float32 nxh"]
 
 
 def test_tensorrt_rtx_builds_a_foreign_graph(tmp_path: Path):
