@@ -301,7 +301,7 @@ def test_a_rewind_step_beyond_the_end_in_the_same_unit_is_refused_by_the_recipe(
 def test_early_stopping_counts_from_the_start_of_the_schedule(searches: dict[str, Search]):
     history = searches["5it"].ticket(1).history
     assert history["early_stop_step"] in (8, 12)
-    names = ("step", "train_loss", "validation_loss", "validation_accuracy", "validation_images")
+    names = ("step", "train_loss", "validation_loss", "validation_accuracy", "validation_images", "precision")
     rows = History(*(history[name] for name in names))
     assert rows.to_json() == history
 
