@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsify.cli.console import console
+from sparsify.counted import counted
 from sparsify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ def _show(one: Exported) -> None:
         out.print(f"  {name}: largest error {worst:.2g} of {tolerance['relative']:.2g} allowed ({tolerance['reason']})")
     _show_layers(out, one.report)
     for plan in one.report.get("plans", ()):
-        out.print(f"  {plan['path']}: {plan['plan_bytes']} bytes, {len(plan['layers'])} layers; {plan['statement']}")
+        layers = counted(len(plan["layers"]), "layer")
+        out.print(f"  {plan['path']}: {plan['plan_bytes']} bytes, {layers}; {plan['statement']}")
 
 
 def _show_layers(out: Console, report: Mapping[str, Any]) -> None:

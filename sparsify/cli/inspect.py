@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sparsify.cli.console import console
+from sparsify.counted import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,7 +43,7 @@ def _run(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     state = "finished" if document["finished"] else "unfinished, the same command resumes it"
     yield f"run {document['name']}: {document['model']} on {document['data']['source']}, {state}"
     stages = len(document["stages"])
-    yield f"{stages} stages complete, {document['elapsed_s']:.0f} s of work, {_bytes(document['bytes'])}"
+    yield f"{counted(stages, 'stage')} complete, {document['elapsed_s']:.0f} s of work, {_bytes(document['bytes'])}"
     levels = [
         (one["level"], _percent(one["sparsity"]), f"{one['complete']} of {one['replicates']}")
         for one in document["levels"]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sparsify import machine
+from sparsify.counted import counted
 from sparsify.errors import SparsifyError
 
 State = Literal["ok", "caution", "missing", "not usable"]
@@ -140,7 +141,7 @@ def _torch() -> Iterator[Check]:
 
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
-    detail = f"{torch.__version__}, {built}, device {device}, {torch.get_num_threads()} threads"
+    detail = f"{torch.__version__}, {built}, device {device}, {counted(torch.get_num_threads(), 'thread')}"
     yield Check("base", "torch", "ok", detail, needed=True)
 
 
@@ -167,7 +168,8 @@ def _load() -> Iterator[Check]:
     load, cores = os.getloadavg()[0], machine.usable_cores()
     busy = load > 0.5 * cores
     mend = "wait until the machine is quiet before you time anything" if busy else ""
-    yield Check("processor", "load", "caution" if busy else "ok", f"{load:.2f} over {cores} cores, last minute", mend)
+    detail = f"{load:.2f} over {counted(cores, 'core')}, last minute"
+    yield Check("processor", "load", "caution" if busy else "ok", detail, mend)
 
 
 def _governor() -> Iterator[Check]:

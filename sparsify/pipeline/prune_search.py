@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparsify.counted import counted
 from sparsify.pipeline.prune_plan import DENSE, PrunePlan, below
 from sparsify.pipeline.prune_read import Measured, drop_of, read_size, read_speed
 from sparsify.pipeline.scheduler import Scheduler
@@ -72,7 +73,7 @@ class Search:
         while high - low > _FINEST and len(self._trials) < self._target.trials:
             middle = round((low + high) / 2, 4)
             low, high = (low, middle) if self._try(middle).met else (middle, high)
-        return high, f"the least sparsity found to meet the target, in {len(self._trials)} trials", True
+        return high, f"the least sparsity found to meet the target, in {counted(len(self._trials), 'trial')}", True
 
     def _try(self, sparsity: float) -> TrialResult:
         """Measure one sparsity, without recovery."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sparsify.counted import counted
 from sparsify.errors import (
     BusyError,
     CorruptError,
@@ -173,8 +174,8 @@ class Scheduler:
             # What was under way is among them; a search does not know yet what it would have asked for next.
             named = ", ".join([*unfinished[:3], *["..."][: len(unfinished) > 3]])
             raise Preempted(
-                f"stopped by a signal with at least {len(unfinished)} stages to go ({named}); trainings in progress "
-                "were checkpointed, the same command resumes"
+                f"stopped by a signal with at least {counted(len(unfinished), 'stage')} to go ({named}); "
+                "trainings in progress were checkpointed, the same command resumes"
             )
 
     def _dispatch(self, pool: _Pool, waiting: list[Stage]) -> list[Stage]:
