@@ -34,7 +34,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tiny: Path, tmp_path: Path,
     assert done.returncode == 9, done.stderr
     assert "No space left" in done.stderr and str(root) in done.stderr
     stages = Run.load(root).stages()
-    assert "replicate_0/dense" in stages
+    assert any(path.endswith("/dense") for path in stages), sorted(stages)  # of whichever replicate came first
     for path, record in stages.items():
         check_stage(root / path, record)
     assert not list(root.rglob(".tmp-*"))
