@@ -2,8 +2,8 @@
 
 A mask is held by zeroing the gradients of removed weights. Those weights start at zero, so momentum and both moments
 stay zero, weight decay of zero is zero, and the weight stays exactly zero under SGD, Adam and AdamW alike. That costs
-one multiplication of the masked gradients a step. When a mask moves, newly removed weights and all that the optimiser
-keeps of them are set to zero, and what is said above holds again.
+one multiplication of the masked gradients a step, which `PlainSgd` makes within its own pass. When a mask moves, newly
+removed weights and all that the optimiser keeps of them are set to zero, and what is said above holds again.
 """
 
 from __future__ import annotations
@@ -18,31 +18,43 @@ from sparsify.masks.mask import Mask
 from sparsify.seeds import derive_seed
 from sparsify.train.mask_moves import Move, Prune, Restore, Rewire
 from sparsify.train.mask_schedule import Masking
+from sparsify.train.optimizer import PlainSgd
 from sparsify.train.rewire import rewire
 
 
 class HeldMask:
-    """A mask that stays; None holds nothing. The optimiser has no state of the removed weights yet.
+    """A mask that stays.
+
+    Args:
+        model: trained by `optimizer`.
+        optimizer: has no state of the removed weights yet.
+        mask: what is held; None holds nothing.
 
     Raises:
         UsageError: the mask is another network's.
     """
 
-    def __init__(self, model: nn.Module, mask: Mask | None) -> None:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask | None) -> None:
         self._parameters = dict(model.named_parameters())
+        self._optimizer = optimizer
         self.mask = mask or Mask({})
         self.mask.apply_(model)
-        self._pairs = self._kept_pairs()
+        self._kept = self._kept_weights()
 
     def after_backward(self, step: int) -> None:
         """Zero, in place, the gradients of the weights that are removed; whole layers cost nothing."""
-        for weight, kept in self._pairs:
+        if isinstance(self._optimizer, PlainSgd):
+            return
+        for weight, kept in self._kept.items():
             if weight.grad is not None:
                 weight.grad.mul_(kept)
 
-    def _kept_pairs(self) -> list[tuple[nn.Parameter, Tensor]]:
+    def _kept_weights(self) -> dict[nn.Parameter, Tensor]:
         pruned = {name: kept for name, kept in self.mask.items() if not bool(kept.all())}
-        return [(self._parameters[name], kept.to(self._parameters[name])) for name, kept in pruned.items()]
+        weights = {self._parameters[name]: kept.to(self._parameters[name]) for name, kept in pruned.items()}
+        if isinstance(self._optimizer, PlainSgd):
+            self._optimizer.kept = weights
+        return weights
 
 
 class MovingMask(HeldMask):
@@ -70,8 +82,8 @@ class MovingMask(HeldMask):
             raise UsageError(
                 f"mask: expected the parameters that are pruned, {', '.join(masking.names)}; got {', '.join(mask)}"
             )
-        super().__init__(model, mask or Mask.dense(model, masking.names))
-        self._model, self._optimizer, self._masking, self._moves, self._seed = model, optimizer, masking, moves, seed
+        super().__init__(model, optimizer, mask or Mask.dense(model, masking.names))
+        self._model, self._masking, self._moves, self._seed = model, masking, moves, seed
 
     def before(self, step: int) -> None:
         """Make the move of `step`, unless it takes a gradient."""
@@ -100,8 +112,8 @@ class MovingMask(HeldMask):
         """Hold another mask from now on: what it removes is zero, and so is the optimiser's state of it."""
         self.mask = mask
         mask.apply_(self._model)
-        self._pairs = self._kept_pairs()
-        for weight, kept in self._pairs:
+        self._kept = self._kept_weights()
+        for weight, kept in self._kept.items():
             for value in self._optimizer.state.get(weight, {}).values():
                 if isinstance(value, Tensor) and value.shape == weight.shape:
                     value.mul_(kept)

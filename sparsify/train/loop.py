@@ -102,8 +102,11 @@ def fit(
     if masking is not None:
         span = Span(start_step, total, batches.per_epoch, masking.removal.target)
         moves = check_moves(masking.schedule(span), span)
-    optimizer = build_optimizer(spec.optimizer, model.parameters())
-    held = HeldMask(model, mask) if masking is None else MovingMask(model, optimizer, mask, masking, moves, seed)
+    optimizer = build_optimizer(spec.optimizer, model.parameters(), clipped=spec.gradient_clip is not None)
+    if masking is None:
+        held = HeldMask(model, optimizer, mask)
+    else:
+        held = MovingMask(model, optimizer, mask, masking, moves, seed)
     stop = None if early_stop is None else EarlyStop(early_stop, settled=max(moves, default=-1))
     rate = _learning_rate(spec, total, batches.per_epoch, constant_lr)
 

@@ -9,10 +9,11 @@ from torch import nn
 
 from cases import same_bits
 from sparsify.recipe.spec import OptimizerSpec
-from sparsify.train.optimizer import build_optimizer, optimizer_tensors, restore_optimizer_
+from sparsify.train.optimizer import PlainSgd, build_optimizer, optimizer_tensors, restore_optimizer_
 
+PLAIN_SGD: dict[str, Any] = {"name": "sgd", "lr": 0.1, "momentum": 0.0}
 SPECS: list[dict[str, Any]] = [
-    {"name": "sgd", "lr": 0.1, "momentum": 0.0},
+    {"name": "sgd", "lr": 0.1, "momentum": 0.5},
     {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
     {"name": "adam", "lr": 0.01, "betas": [0.8, 0.9], "eps": 1e-5, "weight_decay": 0.01},
     {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
@@ -45,7 +46,7 @@ def test_every_constant_of_the_spec_reaches_the_optimiser(values: dict[str, Any]
             assert group[key] == (tuple(value) if isinstance(value, list) else value)
 
 
-@pytest.mark.parametrize("values", SPECS, ids=ids)
+@pytest.mark.parametrize("values", [PLAIN_SGD, *SPECS], ids=ids)
 def test_a_restored_optimiser_goes_on_bit_for_bit(values: dict[str, Any]):
     layer, optimizer = made(values)
     for x in (0.1, 0.2, 0.3):
@@ -60,6 +61,33 @@ def test_a_restored_optimiser_goes_on_bit_for_bit(values: dict[str, Any]):
     step(other, restored, 0.4)
     assert same_bits(layer.state_dict(), other.state_dict())
     assert same_bits(optimizer_tensors(optimizer), optimizer_tensors(restored))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_plain_sgd_takes_the_steps_of_torchs(masked: bool):
+    torch.manual_seed(0)
+    start, kept = torch.randn(40, 30), (torch.rand(40, 30) < 0.3).float()
+    ours, theirs = nn.Parameter(start * kept if masked else start.clone()), nn.Parameter(start.clone())
+    optimizer = build_optimizer(TypeAdapter(OptimizerSpec).validate_python(PLAIN_SGD), [ours])
+    assert isinstance(optimizer, PlainSgd)
+    reference = torch.optim.SGD([theirs], lr=0.1)
+    if masked:
+        optimizer.kept = {ours: kept}
+        theirs.data.mul_(kept)
+    for _ in range(5):
+        gradient = torch.randn(40, 30)
+        ours.grad, theirs.grad = gradient.clone(), gradient * kept if masked else gradient.clone()
+        optimizer.step()
+        reference.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    assert not masked or torch.equal(ours == 0, kept == 0)
+
+
+@pytest.mark.parametrize("also", [{"momentum": 0.9}, {"weight_decay": 0.01}, {"clipped": True}])
+def test_plain_sgd_is_only_for_the_plainest(also: dict[str, Any]):
+    clipped = also.pop("clipped", False)
+    spec = TypeAdapter(OptimizerSpec).validate_python(PLAIN_SGD | also)
+    assert type(build_optimizer(spec, [nn.Parameter(torch.ones(2))], clipped=clipped)) is torch.optim.SGD
 
 
 def test_a_fresh_optimiser_has_nothing_to_keep():
