@@ -9,12 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
+from sparsify.pipeline.choice import Curves, choose, decide
 from sparsify.pipeline.observer import Silent
 from sparsify.pipeline.plan import Plan
 from sparsify.pipeline.reuse import Shelf
 from sparsify.pipeline.scheduler import Scheduler, default_workers
 from sparsify.pipeline.stage import Stage
 from sparsify.recipe.spec import Recipe
+from sparsify.store.layout import STAGE
 from sparsify.store.run import Run
 
 State = Literal["complete", "to run"]
@@ -28,17 +30,20 @@ class DryRun:
         root: the run folder.
         stages: path -> (kind, state), in the order they would be begun.
         estimate_s: wall-clock seconds for what is to run; None where nothing of a kind has run here yet.
+        chosen: whether the ticket to export is known; until then its export and latency count as to run.
     """
 
     root: Path
     stages: dict[str, tuple[str, State]]
     estimate_s: float | None
+    chosen: bool
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "run_dir": str(self.root),
             "estimate_s": self.estimate_s,
+            "chosen": self.chosen,
             "stages": [{"path": path, "kind": kind, "state": state} for path, (kind, state) in self.stages.items()],
         }
 
@@ -51,7 +56,8 @@ class DryRun:
         count = Counter(state for _, state in self.stages.values())
         time = "no estimate before a stage ran" if self.estimate_s is None else f"about {self.estimate_s:.0f} s"
         yield f"{self.root}: {count['complete']} complete, {count['to run']} to run, {time}"
-        yield "Export and latency follow for the level that validation chooses." if count["to run"] else ""
+        if not self.chosen:
+            yield "Which ticket is exported and timed, validation decides when all tickets are here."
 
 
 def dry_run(recipe: Recipe, run_dir: Path | None, *, reuse: tuple[Path, ...] = ()) -> DryRun:
@@ -69,7 +75,24 @@ def dry_run(recipe: Recipe, run_dir: Path | None, *, reuse: tuple[Path, ...] = (
     workers = default_workers(plan.device) if compute.workers == "auto" else compute.workers
     scheduler = Scheduler(root, workers=workers, checkpoint_seconds=0, observer=Silent())
     shelf = Shelf(reuse)
-    stages = [*plan.tickets(), *plan.probes(), plan.test()]
+    trained = [*plan.tickets(), *plan.probes(), plan.test()]
+    states = _states(trained, scheduler, shelf)
+    chosen = root.exists() and all((root / stage.path / STAGE).is_file() for stage in plan.tickets())
+    exported = [*_exports(plan, root if chosen else None), *plan.latencies()]
+    states |= _states(exported, scheduler, shelf)
+    return DryRun(root, states, _estimate(root, [*trained, *exported], states, workers), chosen)
+
+
+def _exports(plan: Plan, root: Path | None) -> list[Stage]:
+    """Those of the ticket that the trainings at `root` choose; where they are not all there, of any: equal folders."""
+    if root is None:
+        return plan.exports(0, 0)
+    curves = Curves.read(root, plan)
+    choice = choose(plan, curves, decide(plan, curves))
+    return plan.exports(choice.replicate, choice.level)
+
+
+def _states(stages: list[Stage], scheduler: Scheduler, shelf: Shelf) -> dict[str, tuple[str, State]]:
     states: dict[str, tuple[str, State]] = {}
     for stage in stages:
         done = scheduler.complete(stage)
@@ -77,7 +100,7 @@ def dry_run(recipe: Recipe, run_dir: Path | None, *, reuse: tuple[Path, ...] = (
             scheduler.assume(stage, digest)
             done = True
         states[stage.path] = (stage.kind, "complete" if done else "to run")
-    return DryRun(root, states, _estimate(root, stages, states, workers))
+    return states
 
 
 def _estimate(root: Path, stages: list[Stage], states: dict[str, tuple[str, State]], workers: int) -> float | None:

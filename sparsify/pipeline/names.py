@@ -13,7 +13,6 @@ from typing import Any
 
 from sparsify.criteria.catalogue import CRITERIA
 from sparsify.data.catalogue import DATASETS, check_source
-from sparsify.data.labelled import brings_labels
 from sparsify.errors import SparsifyError
 from sparsify.models.catalogue import check_fit, check_model
 from sparsify.models.source_name import SourceName
@@ -57,8 +56,12 @@ def task_of(recipe: PruneRecipe) -> str:
     """
     head = SourceName.parse(recipe.trained.model).head
     task = head if head in TASKS else "classification"
+    if not TASKS[task].labelled:
+        return task
+    from sparsify.data.labelled import brings_labels  # brings numpy, which `sparsify validate` does without
+
     try:
-        return task if not TASKS[task].labelled or brings_labels(recipe.data.source) else "agreement"
+        return task if brings_labels(recipe.data.source) else "agreement"
     except (SparsifyError, ValueError):
         return task
 

@@ -43,7 +43,7 @@ FORMATS: dict[Kind, int] = {
     "model": 1,
     "compare": 1,
 }
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-cu13", "tensorrt-rtx")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")  # what else a target runs by, it names itself
 _DISTRIBUTIONS: dict[Kind, tuple[str, ...]] = {
     "dense": ("torch",),
     "level": ("torch",),

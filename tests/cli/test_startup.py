@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "digits.yaml"
-HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt_rtx", "tensorrt", "sklearn", "scipy", "torch_pruning")
+HEAVY = (
+    *("torch", "onnx", "onnxruntime", "onnxscript", "tensorrt_rtx", "tensorrt", "torch_pruning"),
+    *("sklearn", "scipy", "numpy"),
+)
 # Runs the console script's entry point, then names the heavy modules on stderr, whatever the exit.
 PROBE = f"""
 import atexit, sys
@@ -33,8 +36,6 @@ def _heavy_modules_after(*arguments: str, exit_code: int = 0) -> list[str]:
         ("run", "--help"),
         ("validate", str(RECIPE)),
         ("schema",),
-        ("ls",),
-        ("ls", "recipes"),
     ],
     ids=" ".join,
 )
@@ -42,19 +43,24 @@ def test_imports_nothing_heavy(arguments):
     assert _heavy_modules_after(*arguments) == []
 
 
+@pytest.mark.parametrize("arguments", [("ls",), ("ls", "recipes")], ids=" ".join)
+def test_lists_are_made_of_names_alone(arguments):
+    assert set(_heavy_modules_after(*arguments)) <= {"numpy"}
+
+
 @pytest.mark.slow
 def test_a_fully_cached_run_imports_nothing_heavy(tmp_path):
     brief = ("--smoke", "--set", "controls=[]", "--set", "probes=[]")
     command = ("run", str(RECIPE), *brief, "--run-dir", str(tmp_path / "run"))
     _heavy_modules_after(*command)
-    assert _heavy_modules_after(*command) == []
+    assert _heavy_modules_after(*command) == ["numpy"]  # for the intervals
 
 
 def test_the_probe_sees_what_is_imported():
     done = subprocess.run(
         [sys.executable, "-c", "import scipy\n" + PROBE, "--help"], capture_output=True, text=True, check=True
     )
-    assert done.stderr.splitlines()[-1] == "heavy: scipy"
+    assert "scipy" in done.stderr.splitlines()[-1].split()
 
 
 def test_the_package_itself_imports_nothing_heavy():

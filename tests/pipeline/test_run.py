@@ -168,7 +168,17 @@ def test_dry_run_writes_nothing(tiny: Path, finished: Path, tmp_path: Path, spar
     cached = sparsify("run", tiny, "--run-dir", finished, "--dry-run", "--json")
     assert {stage["state"] for stage in json.loads(cached.stdout)["stages"]} == {"complete"}
     reused = sparsify("run", tiny, "--run-dir", tmp_path / "new", "--dry-run", "--json", "--reuse", finished)
-    assert {stage["state"] for stage in json.loads(reused.stdout)["stages"]} == {"complete"}
+    states = {(stage["kind"], stage["state"]) for stage in json.loads(reused.stdout)["stages"]}
+    assert {kind for kind, state in states if state == "to run"} == {"export", "latency"}  # of which ticket is open
+
+
+def test_dry_run_sees_what_is_exported_and_timed_anew(tiny: Path, finished: Path, tmp_path: Path, sparsify):
+    root = Path(shutil.copytree(finished, tmp_path / "run"))
+    shutil.rmtree(root / "latency")
+    document = json.loads(sparsify("run", tiny, "--run-dir", root, "--dry-run", "--json").stdout)
+    assert document["chosen"] and document["estimate_s"] > 0
+    waiting = [stage["path"] for stage in document["stages"] if stage["state"] == "to run"]
+    assert waiting == [stage["path"] for stage in document["stages"] if stage["kind"] == "latency"] != []
 
 
 def test_divergence_is_exit_10_and_leaves_nothing_half_written(tiny: Path, tmp_path: Path, sparsify):

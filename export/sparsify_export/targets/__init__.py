@@ -55,6 +55,7 @@ _ALL = (
         runtime="onnxruntime",
         provider="TensorRT",
         needs="an NVIDIA GPU with its driver, TensorRT 10, and pip install 'sparsify-tickets[gpu]'",
+        distributions=("tensorrt", "tensorrt-cu13"),
     ),
     Target(
         name="tensorrt",
@@ -62,6 +63,7 @@ _ALL = (
         runtime="tensorrt",
         provider=None,
         needs="an NVIDIA GPU with its driver, and TensorRT 10 or 11 with its Python module",
+        distributions=("tensorrt", "tensorrt-cu13"),
     ),
     Target(
         name="tensorrt-rtx",
@@ -69,6 +71,7 @@ _ALL = (
         runtime="tensorrt-rtx",
         provider=None,
         needs="pip install 'sparsify-tickets[tensorrt-rtx]' to build; an NVIDIA RTX GPU to run",
+        distributions=("tensorrt-rtx",),
     ),
 )
 
