@@ -31,12 +31,12 @@ from sparsify_export.onnx_graph import INPUT, OUTPUT, onnx_from_module
 from sparsify_export.parity import FP32_EPS, Parity, Tolerance, check_parity, tolerance_of
 from sparsify_export.runtimes.torch_eager import TorchEager
 from sparsify_export.sparse.options import DEFAULTS
+from sparsify_export.sparse.parity import TOLERANCES
 from sparsify_export.storage import masked_bytes, pack
 from sparsify_export.targets import TARGETS, Target
 from sparsify_export.targets.opening import open_runtime, require_export, why_not_run
 
 PACKED, PARITY, SIZES, SPARSE = "weights.packed", "parity.json", "sizes.json", "sparse.json"
-ROUNDED = Tolerance(0.1, "weights and activations rounded to 8 bits")
 TF32_EPS = 2.0**-10
 """NVIDIA's runtimes multiply fp32 in TF32 by default: 10 bits of mantissa."""
 _INPUTS = 64
@@ -131,7 +131,8 @@ def export_ticket(
     parity: dict[str, Parity] = {}
     if checked_on is not None:
         inputs = real_inputs(images, batch_sizes)
-        rounded = {MODEL: ROUNDED} if target.sparse and sparse_options.precision == "i8" else {}
+        is_rounded = target.sparse and sparse_options.precision != "f32"
+        rounded = {MODEL: Tolerance(*TOLERANCES[sparse_options.precision])} if is_rounded else {}
         parity = {
             Path(name).stem: _parity(checked_on, out / name, module, inputs, rounded.get(name))
             for name, module in modules.items()

@@ -35,7 +35,7 @@ def command(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Of sparse operators: f32, or i8 where that is faster.  [default: the recipe's, or f32]",
+            help="Of sparse operators: f32, f16 or bf16, or i8 where that is faster.  [default: the recipe's, or f32]",
             show_default=False,
         ),
     ] = None,

@@ -76,7 +76,8 @@ def command(
     task: Annotated[str, typer.Option(help="What the network does (`sparsify ls tasks`).")] = "auto",
     target: Annotated[str, typer.Option(help="The runtime (`sparsify ls targets`).")] = "onnxruntime-cpu",
     precision: Annotated[
-        str | None, typer.Option(help="Of the target sparse-cpu: f32, or i8.  [default: f32]", show_default=False)
+        str | None,
+        typer.Option(help="Of the target sparse-cpu: f32, f16, bf16 or i8.  [default: f32]", show_default=False),
     ] = None,
     min_sparsity: Annotated[
         str | None,

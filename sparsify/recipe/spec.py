@@ -204,7 +204,7 @@ class PerturbRestSpec(Spec):
 ProbeSpec = PerturbRestSpec  # a second probe makes this a union discriminated by `name`
 
 
-SparsePrecision = Literal["f32", "i8"]
+SparsePrecision = Literal["f32", "f16", "bf16", "i8"]
 
 
 class SparseSpec(Spec):
@@ -212,7 +212,8 @@ class SparseSpec(Spec):
 
     precision: SparsePrecision = Field(
         default="f32",
-        description="`i8` rounds weights and activations of a layer to 8 bits where that is faster.",
+        description="`f16` and `bf16` store weights in 16 bits and compute in fp32; `i8` rounds weights and "
+        "activations of a layer to 8 bits where that is faster.",
     )
     min_sparsity: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         default="auto", description="From where a layer is replaced; `auto` compares expected times."

@@ -104,7 +104,7 @@ def test_without_the_operators_it_is_unavailable_and_nothing_is_written(tmp_path
         (("--min-sparsity", "0.5"), "expected a target that rewrites graphs"),
         (("--shape", "other=1x3"), r"--shape other=...: expected an input of .*g\.onnx \(input\)"),
         (("--examples", "x.npz"), "expected an ONNX file and the target sparse-cpu"),
-        (("--precision", "f64"), "--precision: expected f32 or i8, got 'f64'"),
+        (("--precision", "f64"), "--precision: expected one of f32, f16, bf16, i8, got 'f64'"),
         (("--shape", "input"), "--shape: expected an input and its shape"),
     ],
 )

@@ -26,6 +26,7 @@ from sparsify_kernels import (
     unpack,
 )
 from sparsify_kernels.native import Activation, Geometry, convolution_costs, linear_costs
+from sparsify_kernels.packing import PRECISIONS
 from sparsify_kernels.torch_operator import SparseLinearModule, linear, replace_linears
 
 ACTIVATIONS = get_args(Activation)
@@ -37,7 +38,7 @@ ACTIVATIONS = get_args(Activation)
     tokens=st.integers(0, 40),
     density=st.sampled_from([0.0, 0.03, 0.2, 1.0]),
     activation=st.sampled_from(ACTIVATIONS),
-    precision=st.sampled_from(["f32", "i8"]),
+    precision=st.sampled_from(PRECISIONS),
     pattern=st.sampled_from(["unstructured", "dense", "block_1x4"]),
     threads=st.sampled_from([1, 2]),
     seed=st.integers(0, 2**32 - 1),
@@ -63,7 +64,7 @@ def test_any_layer_is_its_float64_product(
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("precision", ["f32", "i8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_no_activation_hides_a_nan(activation, precision):
     x = np.ones((9, 40), np.float32)
     x[3, 5] = np.nan
@@ -88,7 +89,7 @@ def test_layer_norm_comes_last():
 
 
 @pytest.mark.parametrize("axes", [1, 2])
-@pytest.mark.parametrize("precision", ["f32", "i8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_convolution_is_torchs(axes, precision):
     rng = np.random.default_rng(1)
     weights = sparse_weights(rng, 12, 4, *[3] * axes)
@@ -99,9 +100,7 @@ def test_convolution_is_torchs(axes, precision):
     stored = unpack(layer.packed).reshape(weights.shape)
     function = torch.nn.functional.conv2d if axes == 2 else torch.nn.functional.conv1d
     expected = function(torch.tensor(x).double(), torch.tensor(stored).double(), stride=2, padding=1, groups=2)
-    bound = (
-        1e-4 if precision == "f32" else 0.61 / 127 * np.abs(x).max() * np.abs(stored).sum(axis=(1, 2, 3)[: axes + 1])
-    )
+    bound = 0.61 / 127 * np.abs(x).max() * np.abs(stored).sum(axis=(1, 2, 3)[: axes + 1]) if precision == "i8" else 1e-4
     difference = np.abs(layer(x) - np.maximum(expected.numpy(), 0))
     assert (difference <= np.reshape(bound, (-1, *[1] * axes))).all()
 
@@ -187,7 +186,7 @@ def test_the_table_says_what_can_run_and_for_how_much():
     assert describe_cpu()
 
 
-@pytest.mark.parametrize("precision", ["f32", "i8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_each_group_is_expected_to_take_its_own_time(precision):
     """A depthwise convolution is as many small products: none of them fills what multiplies."""
     channels, one = 64, Geometry((3, 3), pads=(1, 1, 1, 1))

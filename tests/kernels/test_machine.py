@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import pytest
 pytest.importorskip("sparsify_kernels", reason="sparsify-kernels is not installed: `make kernels`")
 import sparsify_kernels
 from sparsify_kernels import native
-from sparsify_kernels.packing import pack
+from sparsify_kernels.packing import PRECISIONS, Precision, pack
 
 try:
     native.library_path()
@@ -61,8 +60,8 @@ def test_a_null_pointer_is_an_error_that_says_so() -> None:
         native.raise_last_error()
 
 
-@pytest.mark.parametrize("precision", ["f32", "i8"])
-def test_more_work_costs_more(precision: Literal["f32", "i8"]) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_more_work_costs_more(precision: Precision) -> None:
     """Doubling tokens, rows or columns never makes a layer cheaper, and doubling all three makes it dearer."""
 
     def costs(rows: int, columns: int, n: int) -> dict[str, float]:

@@ -134,10 +134,10 @@ def test_integers_that_round_to_zero_are_not_stored():
     assert read_header(pack(weights, precision="i8")).kept == 2
 
 
-@pytest.mark.parametrize(("precision", "share"), [("f32", 0.135), ("i8", 0.06)])
+@pytest.mark.parametrize(("precision", "share"), [("f32", 0.135), ("f16", 0.085), ("bf16", 0.085), ("i8", 0.06)])
 @pytest.mark.parametrize("shape", [(768, 768), (3072, 768), (512, 4608)], ids=str)
 def test_nine_tenths_of_zeros_leave_this_share_of_the_bytes(precision: str, share: float, shape: tuple[int, int]):
-    """A bit a weight and a tenth of the values: 1/32 + 1/10 of fp32's bytes, or 1/32 + 1/40 and a scale a row."""
+    """A bit a weight and a tenth of the values: 1/32 + 1/10, 1/20 or 1/40 of fp32's bytes; in i8 a scale a row."""
     rows, columns = shape
     weights = np.ones(shape, np.float32)
     weights.reshape(-1)[np.random.default_rng(0).permutation(weights.size)[: weights.size * 9 // 10]] = 0

@@ -11,6 +11,7 @@ import pytest
 
 from sparse_graphs import open_session, sparse_graph, sparse_weights
 from sparsify_kernels import SparseConv, SparseLinear, library_path, pack
+from sparsify_kernels.packing import PRECISIONS
 
 RNG = np.random.default_rng(0)
 WEIGHTS = sparse_weights(RNG, 96, 160)
@@ -19,7 +20,7 @@ EXPECTED = X.astype(np.float64) @ WEIGHTS.T
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("precision", ["f32", "i8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_layer_gives_the_same_bits_from_every_thread(threads, precision):
     layer = SparseLinear(WEIGHTS, precision=precision, threads=threads)
     alone = layer(X)

@@ -17,7 +17,7 @@ def read_options(precision: str | None, min_sparsity: str | None) -> SparseSpec 
     given: dict[str, Any] = {}
     if precision is not None:
         if precision not in PRECISIONS:
-            raise UsageError(f"--precision: expected {' or '.join(PRECISIONS)}, got {precision!r}")
+            raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
         given["precision"] = precision
     if min_sparsity is not None:
         given["min_sparsity"] = _least(min_sparsity)

@@ -175,6 +175,18 @@ def test_weights_that_cannot_be_packed_stay_and_say_so(tmp_path: Path):
     assert (chosen.blob, chosen.reason) == (None, "it cannot be packed: expected finite weights, got some that are not")
 
 
+def test_a_weight_too_large_for_the_precision_leaves_the_layer_dense(tmp_path: Path):
+    weights = sparse(24, 16)
+    weights[0, 0] = 1e5
+    _, _, fused = found(tmp_path, weights)
+    rule = Rule(pack, "f16", costs=lambda *_: {"a": 1.0}, dense_cost=lambda layer: 9.0)
+    chosen = rule.choose(fused, (1, 5, 24))
+    assert (chosen.blob, chosen.reason) == (
+        None,
+        "it cannot be packed: expected weights that f16 can hold, got one as large as 1e+05",
+    )
+
+
 def test_made_up_inputs_take_the_batch_that_was_given(tmp_path: Path):
     inputs = inputs_of(graph(tmp_path / "g.onnx", TEXT, {"w": sparse(24, 16)}))
     for given, batches in (({}, [1, 3]), ({"x": (8, 5, 24)}, [8, 10])):

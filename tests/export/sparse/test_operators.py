@@ -150,14 +150,15 @@ def test_what_is_no_graph_is_corrupt(tmp_path: Path):
 def test_options_are_read_from_words():
     assert read_options(None, None) is None
     assert read_options("f32", "auto") == SparseSpec()
-    assert read_options("i8", None) == SparseSpec(precision="i8")
+    for precision in ("f16", "bf16", "i8"):
+        assert read_options(precision, None) == SparseSpec(precision=precision)
     assert read_options("i8", "0.7") == SparseSpec(precision="i8", min_sparsity=0.7)
 
 
 @pytest.mark.parametrize(
     ("precision", "least", "message"),
     [
-        ("f64", "auto", "--precision: expected f32 or i8, got 'f64'"),
+        ("f64", "auto", "--precision: expected one of f32, f16, bf16, i8, got 'f64'"),
         ("f32", "much", "--min-sparsity: expected auto, or a number from 0 to 1, got 'much'"),
         ("f32", "90", "got '90'"),
         ("f32", "nan", "got 'nan'"),

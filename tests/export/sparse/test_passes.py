@@ -71,7 +71,7 @@ def test_the_operators_answer():
     assert operators_refusal() == ""
 
 
-@pytest.mark.parametrize("precision", ["f32", "i8"])
+@pytest.mark.parametrize("precision", ["f32", "f16", "bf16", "i8"])
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -108,7 +108,7 @@ def test_the_plan_by_expected_times_names_a_kernel_for_what_it_replaces(tmp_path
     assert done.plan.rule == "layers whose expected time is below the dense layer's"
 
 
-@pytest.mark.parametrize(("precision", "share"), [("f32", 0.135), ("i8", 0.06)])
+@pytest.mark.parametrize(("precision", "share"), [("f32", 0.135), ("f16", 0.085), ("bf16", 0.085), ("i8", 0.06)])
 def test_at_nine_tenths_the_replaced_layers_take_this_share_of_their_dense_bytes(
     tmp_path: Path, precision: str, share: float
 ):

@@ -37,8 +37,10 @@ def tickets(tmp_path: Path) -> tuple[Path, Path]:
     return write_ticket(tmp_path / "ticket", NETWORK, 0.9), write_ticket(tmp_path / "dense", NETWORK, 0.0)
 
 
-@pytest.mark.parametrize("precision", ["f32", "i8"])
-def test_the_ticket_is_rewritten_and_dense_is_not(tmp_path: Path, tickets, data: Data, precision: str):
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", None), ("f16", 0.005), ("bf16", 0.04), ("i8", 0.1)])
+def test_the_ticket_is_rewritten_and_dense_is_not(
+    tmp_path: Path, tickets, data: Data, precision: str, tolerance: float | None
+):
     (out := tmp_path / "out").mkdir()
     options = SparseSpec(precision=precision, min_sparsity=0.5)
     result = export_ticket(*tickets, out, target=TARGET, batch_sizes=(1, 8), data=data, sparse_options=options)
@@ -49,7 +51,7 @@ def test_the_ticket_is_rewritten_and_dense_is_not(tmp_path: Path, tickets, data:
     assert written["plan"] == stored_plan(load_graph(out / "model.onnx").metadata_props)
     assert written["parity"]["inputs"] == "validation images"
     assert [row["replaced"] for row in written["plan"]["layers"]] == [True] * 3
-    assert result.parity["model"].tolerance.relative == (0.1 if precision == "i8" else pytest.approx(0, abs=1e-4))
+    assert result.parity["model"].tolerance.relative == (tolerance or pytest.approx(0, abs=1e-4))
     assert result.parity["dense"].tolerance.relative < 1e-4
 
 
