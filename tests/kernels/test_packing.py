@@ -59,15 +59,21 @@ def by_hand(blob: bytes, precision: str, pattern: str) -> np.ndarray:
     return out
 
 
+def crc_around(head: bytes, total: int) -> int:
+    """Of a header but for its CRC: of what lies before it and of the length, which lies after it."""
+    return zlib.crc32(head + struct.pack("<Q", total))
+
+
 def test_a_tiny_blob_byte_by_byte():
-    """2x3, two values kept: mask words 0b010 and 0b001, values 1.5 and -2."""
+    """2x3, two values kept: mask words 0b010 and 0b001, values 1.5 and -2. And the same in version 1."""
     mask = struct.pack("<QQ", 0b010, 0b001)
     body = b"\0" * 32 + mask + b"\0" * 48 + bytes.fromhex("0000c03f 000000c0")
-    head = b"SPSFYWT\0" + bytes([1, 0, 0, 1]) + struct.pack("<III", 2, 3, 0)
-    head += struct.pack("<7Q", 2, 128, 16, 192, 8, 0, 0)
-    head += struct.pack("<IIQ", zlib.crc32(body), 0, 200)
-    blob = pack(np.array([[0, 1.5, 0], [-2, 0, 0]], np.float32))
-    assert blob.tobytes() == head + body
+    head = b"SPSFYWT\0" + bytes([2, 0, 0, 1]) + struct.pack("<III", 2, 3, 0)
+    head += struct.pack("<7QI", 2, 128, 16, 192, 8, 0, 0, zlib.crc32(body))
+    weights = np.array([[0, 1.5, 0], [-2, 0, 0]], np.float32)
+    assert pack(weights).tobytes() == head + struct.pack("<IQ", crc_around(head, 200), 200) + body
+    first_version = head[:8] + b"\1" + head[9:] + struct.pack("<IQ", 0, 200) + body
+    np.testing.assert_array_equal(unpack(np.frombuffer(first_version, np.uint8)), weights)
 
 
 def test_a_tiny_blob_of_integers_byte_by_byte():
@@ -75,9 +81,9 @@ def test_a_tiny_blob_of_integers_byte_by_byte():
     mask = struct.pack("<QQ", 0b10, 0b01)
     values = bytes([127, 0, 0, 0, 127, 0, 0, 0x100 - 64])
     body = b"\0" * 32 + mask + b"\0" * 48 + values + b"\0" * 56 + struct.pack("<ff", 2.0, 0.5)
-    head = b"SPSFYWT\0" + bytes([1, 0, 3, 2]) + struct.pack("<III", 2, 5, 0)
-    head += struct.pack("<7Q", 8, 128, 16, 192, 8, 256, 8)
-    head += struct.pack("<IIQ", zlib.crc32(body), 0, 264)
+    head = b"SPSFYWT\0" + bytes([2, 0, 3, 2]) + struct.pack("<III", 2, 5, 0)
+    head += struct.pack("<7QI", 8, 128, 16, 192, 8, 256, 8, zlib.crc32(body))
+    head += struct.pack("<IQ", crc_around(head, 264), 264)
     blob = pack(np.array([[0, 0, 0, 0, 254], [63.5, 0, 0, -32, 0]], np.float32), precision="i8", pattern="block_1x4")
     assert blob.tobytes() == head + body
 
@@ -191,21 +197,13 @@ def test_a_changed_byte_after_the_header_is_found(precision: str, pattern: str):
 
 
 @pytest.mark.parametrize(("precision", "pattern"), EVERY)
-def test_a_changed_header_is_refused_or_is_that_of_another_matrix(precision: str, pattern: str):
-    """The CRC leaves the header out: one column more in the same words, say, is a blob as well."""
+def test_a_changed_header_is_refused(precision: str, pattern: str):
     blob = pack(matrix(17, 70, 0.8), precision=precision, pattern=pattern)
-    refused = 0
     for bit in range(96 * 8):
         changed = blob.copy()
         changed[bit // 8] ^= 1 << bit % 8
-        try:
-            got = unpack(changed)
-        except FormatError:
-            refused += 1
-        else:
-            assert 8 <= bit // 8 < 20
-            assert got.shape == (read_header(changed).rows, read_header(changed).columns)
-    assert refused > 96 * 8 - 16
+        with pytest.raises(FormatError):
+            read_header(changed)
 
 
 @pytest.mark.parametrize("size", [0, 1, 95, 96, 128, -1])

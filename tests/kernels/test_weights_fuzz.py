@@ -43,8 +43,22 @@ def mutations(rng: np.random.Generator, blob: bytes) -> Iterator[bytes]:
         elif len(changed) > 96:
             changed[rng.integers(96, len(changed))] = rng.integers(256)
         if len(changed) > 96 and rng.random() < 0.8:
-            struct.pack_into("<I", changed, 80, zlib.crc32(bytes(changed[96:])))
+            seal(changed)
         yield bytes(changed)
+
+
+def seal(blob: bytearray) -> None:
+    """Make both CRCs right; version 1 has that of the sections alone."""
+    struct.pack_into("<I", blob, 80, zlib.crc32(blob[96:]))
+    struct.pack_into("<I", blob, 84, 0 if blob[8] == 1 else zlib.crc32(blob[:84] + blob[88:96]))
+
+
+def in_version(version: int, blob: bytes) -> bytes:
+    """The same weights, as they were or are written."""
+    changed = bytearray(blob)
+    changed[8] = version
+    seal(changed)
+    return bytes(changed)
 
 
 def is_sound(blob: np.ndarray) -> bool | None:
@@ -82,7 +96,7 @@ def test_a_blob_is_taken_or_refused_and_nothing_breaks(seed: int):
         weights = rng.standard_normal((int(rng.integers(1, 40)), int(rng.integers(1, 140)))).astype(np.float32)
         weights[rng.random(weights.shape) < rng.random()] = 0
         precision, pattern = PRECISIONS[rng.integers(4)], PATTERNS[rng.integers(5)]
-        blob = pack(weights, precision=precision, pattern=pattern).tobytes()
+        blob = in_version(int(rng.integers(1, 3)), pack(weights, precision=precision, pattern=pattern).tobytes())
         for data in (blob, *mutations(rng, blob)):
             array = np.frombuffer(data, np.uint8)
             expected = is_sound(array)

@@ -10,7 +10,7 @@
 namespace sparsify {
 namespace {
 
-constexpr size_t HEADER_BYTES = 96;
+constexpr size_t HEADER_BYTES = 96, HEADER_CRC = 84;
 constexpr size_t ALIGNMENT = 64;
 constexpr uint32_t LARGEST = 1u << 30;  // rows, columns: their products with 64 stay far from 2^63
 constexpr char MAGIC[9] = "SPSFYWT";    // with its zero, eight bytes
@@ -46,8 +46,9 @@ constexpr auto CRC_TABLES = [] {
   return tables;
 }();
 
-uint32_t crc32(std::span<const std::byte> bytes) {
-  uint32_t crc = ~0u;
+// Of the bytes after those whose checksum is `before`.
+uint32_t crc32(std::span<const std::byte> bytes, uint32_t before = 0) {
+  uint32_t crc = ~before;
   size_t i = 0;
   for (; i + 8 <= bytes.size(); i += 8) {
     const uint64_t word = read<uint64_t>(bytes, i) ^ crc;
@@ -68,17 +69,26 @@ Section placed(uint64_t bytes, uint64_t* end) {
 
 bool same(const Section& a, const Section& b) { return a.offset == b.offset && a.bytes == b.bytes; }
 
+// Of the whole header but for the four bytes where it lies.
+uint32_t header_crc(std::span<const std::byte> blob) {
+  return crc32(blob.subspan(HEADER_CRC + 4, HEADER_BYTES - HEADER_CRC - 4), crc32(blob.first(HEADER_CRC)));
+}
+
 // The fields before the sections' offsets, and a sentence where one is wrong.
 const char* read_kind(std::span<const std::byte> blob, Weights* weights) {
   if (blob.size() < HEADER_BYTES) return "expected a header of 96 bytes, got fewer";
   if (std::memcmp(blob.data(), MAGIC, 8) != 0) return "expected packed weights, got bytes that begin otherwise";
-  if (read<uint16_t>(blob, 8) != 1) return "expected version 1 of the format, got another; use a newer release";
+  const auto version = read<uint16_t>(blob, 8);
+  if (version != 1 && version != 2) return "expected version 1 or 2 of the format, got another; use a newer release";
+  // Version 1 has a zero where the header's checksum is now.
+  if (read<uint32_t>(blob, HEADER_CRC) != (version == 1 ? 0 : header_crc(blob)))
+    return "expected the header that was written, got a changed one";
   const auto precision = read<uint8_t>(blob, 10), pattern = read<uint8_t>(blob, 11);
   if (precision > static_cast<uint8_t>(Precision::i8)) return "expected a known precision, got another";
   if (pattern > static_cast<uint8_t>(Pattern::rows_32)) return "expected a known pattern, got another";
   const auto rows = read<uint32_t>(blob, 12), columns = read<uint32_t>(blob, 16);
   if (rows - 1 >= LARGEST || columns - 1 >= LARGEST) return "expected 1 to 2^30 rows and columns, got others";
-  if (read<uint32_t>(blob, 20) != 0 || read<uint32_t>(blob, 84) != 0) return "expected no flags, got some";
+  if (read<uint32_t>(blob, 20) != 0) return "expected no flags, got some";
   weights->precision = static_cast<Precision>(precision);
   weights->pattern = static_cast<Pattern>(pattern);
   weights->rows = static_cast<int32_t>(rows);

@@ -4,7 +4,7 @@ The blob, little-endian; sections begin at multiples of 64 bytes, in this order,
 bytes has offset 0.
 
     0   8 bytes  magic, "SPSFYWT" and a zero
-    8   u16      version, 1
+    8   u16      version, 2
     10  u8       precision: 0 f32, 1 f16, 2 bf16, 3 i8
     11  u8       pattern: 0 dense, 1 unstructured, 2 block_1x4, 3 rows_16, 4 rows_32
     12  u32      rows              16  u32  columns            20  u32  flags, 0
@@ -13,8 +13,11 @@ bytes has offset 0.
     48  u64 u64  offset and bytes of the values
     64  u64 u64  offset and bytes of the scales
     80  u32      CRC-32 (zlib's) of the bytes from 96 to the end
-    84  u32      0                 88  u64  bytes in total
+    84  u32      CRC-32 of the rest of this header: of the bytes before these four, then of those after them
+    88  u64      bytes in total
     96           the sections
+
+Version 1, which is still read, has 0 at 84.
 
 A pattern says which weights share a bit of the mask: one weight, four consecutive columns of a row, or one column of 16
 or 32 consecutive rows; `dense` has no mask. The mask holds 64-bit words, rows of blocks one after the other, the lowest
@@ -40,13 +43,16 @@ Floats: TypeAlias = NDArray[np.float32]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
-MAGIC, VERSION = b"SPSFYWT\0", 1
+MAGIC, VERSION = b"SPSFYWT\0", 2
+UNSEALED = 1
+"""The version before, whose headers no CRC covers."""
 LARGEST = 1 << 30
 """Most rows, and most columns."""
 LARGEST_BYTES = 1 << 34
 """Most bytes that `unpack` makes unless it is told otherwise: a few bytes can claim a large matrix of zeros."""
 
 _HEADER = struct.Struct("<8sHBBIIIQ6QIIQ")
+_HEADER_CRC = 84
 _ALIGNMENT = 64
 _BLOCKS: dict[Pattern, tuple[int, int]] = {
     "dense": (1, 1),
@@ -153,12 +159,16 @@ def read_header(blob: Blob) -> Header:
         raise FormatError(
             f"expected an array of at least {_HEADER.size} bytes, got {data.dtype} of shape {list(data.shape)}"
         )
-    magic, version, precision, pattern, rows, columns, flags, kept, *rest = _HEADER.unpack(
-        data[: _HEADER.size].tobytes()
-    )
-    if magic != MAGIC or version != VERSION:
-        raise FormatError(f"expected {MAGIC!r} of version {VERSION}, got {magic!r} of version {version}")
-    if precision >= len(PRECISIONS) or pattern >= len(PATTERNS) or flags or rest[7]:
+    head = data[: _HEADER.size].tobytes()
+    magic, version, precision, pattern, rows, columns, flags, kept, *rest = _HEADER.unpack(head)
+    if magic != MAGIC or version not in (UNSEALED, VERSION):
+        raise FormatError(
+            f"expected {MAGIC!r} of version {UNSEALED} or {VERSION}, got {magic!r} of version {version}; read it with "
+            "a newer release"
+        )
+    if rest[7] != (_header_crc(head) if version == VERSION else 0):
+        raise FormatError("expected the header that was written, got another: the CRC-32 does not match")
+    if precision >= len(PRECISIONS) or pattern >= len(PATTERNS) or flags:
         raise FormatError("expected known precision, pattern and flags, got others; read it with a newer release")
     if not 0 < rows <= LARGEST or not 0 < columns <= LARGEST:
         raise FormatError(f"expected 1 to {LARGEST} rows and columns, got {rows} and {columns}")
@@ -292,6 +302,11 @@ def _sealed(header: Header, parts: tuple[NDArray[Any], ...]) -> Blob:
     offsets = [number for section in header.sections() for number in section]
     fields = (PRECISIONS.index(header.precision), PATTERNS.index(header.pattern), header.rows, header.columns, 0)
     crc = zlib.crc32(blob[_HEADER.size :].data)
-    head = _HEADER.pack(MAGIC, VERSION, *fields, header.kept, *offsets, crc, 0, header.bytes)
+    head = bytearray(_HEADER.pack(MAGIC, VERSION, *fields, header.kept, *offsets, crc, 0, header.bytes))
+    struct.pack_into("<I", head, _HEADER_CRC, _header_crc(head))
     blob[: _HEADER.size] = np.frombuffer(head, np.uint8)
     return blob
+
+
+def _header_crc(head: bytes | bytearray) -> int:
+    return zlib.crc32(head[_HEADER_CRC + 4 :], zlib.crc32(head[:_HEADER_CRC]))

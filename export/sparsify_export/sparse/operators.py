@@ -20,7 +20,9 @@ LINEAR, CONV = "SparseLinear", "SparseConv"
 _PRECISIONS = ("f32", "f16", "bf16", "i8")
 # The beginning of the header that sparsify_kernels/packing.py writes, which need not be installed to look at a file.
 _HEADER = struct.Struct("<8sHBBIIIQ6QIIQ")
-_MAGIC, _FORMAT = b"SPSFYWT\0", 1
+_MAGIC, _FORMATS = b"SPSFYWT\0", (1, 2)
+_HEADER_CRC = 84
+"""Where the CRC-32 of the rest of the header lies; version 1 had 0 there."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,12 @@ def damage(graph: Any) -> dict[str, str]:
 def _fault(data: bytes, node: Any) -> str:
     if len(data) < _HEADER.size or not data.startswith(_MAGIC):
         return "expected packed weights, got bytes that begin otherwise"
-    _, version, _, _, rows, columns, _, _, *_, crc, _, total = _HEADER.unpack(data[: _HEADER.size])
-    if version != _FORMAT:
-        return f"expected version {_FORMAT} of the format, got {version}; use a newer release"
+    head = data[: _HEADER.size]
+    _, version, _, _, rows, columns, _, _, *_, crc, header_crc, total = _HEADER.unpack(head)
+    if version not in _FORMATS:
+        return f"expected version {' or '.join(map(str, _FORMATS))} of the format, got {version}; use a newer release"
+    if header_crc != (zlib.crc32(head[_HEADER_CRC + 4 :], zlib.crc32(head[:_HEADER_CRC])) if version > 1 else 0):
+        return "expected the header that was written, got a changed one: its CRC-32 does not match"
     if total != len(data):
         return f"expected {total} bytes, got {len(data)}"
     if zlib.crc32(memoryview(data)[_HEADER.size :]) != crc:

@@ -28,7 +28,10 @@ from sparsify_export.targets.opening import require_export, require_run, why_not
 BLOB = bytes.fromhex("5350534659575400010000010200000003000000000000000200000000000000") + bytes(168)
 """The header of 2x3 weights in f32, two of them kept."""
 INTACT = BLOB[:80] + struct.pack("<IIQ", zlib.crc32(BLOB[96:]), 0, len(BLOB)) + BLOB[96:]
-"""The same with the CRC-32 of what follows the header, and the length."""
+"""The same with the CRC-32 of what follows the header, and the length: version 1, which is still read."""
+_HEAD = INTACT[:8] + b"\2" + INTACT[9:84]
+SEALED = _HEAD + struct.pack("<I", zlib.crc32(_HEAD + INTACT[88:96])) + INTACT[88:]
+"""The same in version 2: the header has a CRC-32 too."""
 
 
 def write_sparse(path: Path, blob: bytes = BLOB) -> Path:
@@ -68,12 +71,17 @@ def test_bytes_that_are_no_packed_weights_are_left_out(tmp_path: Path, blob: byt
     ("blob", "fault"),
     [
         (INTACT, ""),
+        (SEALED, ""),
+        (SEALED[:12] + b"\3" + SEALED[13:], "expected the header that was written, got a changed one"),
+        (SEALED[:95] + b"\1" + SEALED[96:], "expected the header that was written, got a changed one"),
+        (SEALED[:8] + b"\1" + SEALED[9:], "expected the header that was written, got a changed one"),
+        (SEALED[:-1] + b"\1", "the CRC-32 does not match"),
         (INTACT[:96] + b"\1" + INTACT[97:], "the CRC-32 does not match"),
         (INTACT[:-1] + b"\1", "the CRC-32 does not match"),
         (INTACT[:80] + b"\1" + INTACT[81:], "the CRC-32 does not match"),
         (INTACT[:-1], "expected 200 bytes, got 199"),
         (INTACT[:12] + b"\3" + INTACT[13:], "expected 2 rows and 3 columns, got 3 and 3"),
-        (INTACT[:8] + b"\2" + INTACT[9:], "expected version 1 of the format, got 2"),
+        (INTACT[:8] + b"\3" + INTACT[9:], "expected version 1 or 2 of the format, got 3"),
         (b"?" + INTACT[1:], "expected packed weights, got bytes that begin otherwise"),
         (b"", "expected packed weights, got bytes that begin otherwise"),
     ],
