@@ -3,10 +3,10 @@
     python benchmarks/bench_sparse_cpu.py --scratch FOLDER [--networks bert-base resnet-50] [--threads 1] [--rounds 20]
 
 Arms: dense fp32, dynamic int8 (linear layers) and, where `openvino` can be imported, OpenVINO in bf16; our own
-operators dense in int8, which tells what precision gains from what sparsity gains; and at each sparsity fp32
-unstructured, int8 unstructured and int8 in 1x4 blocks. Every graph is made by `sparsify export --target sparse-cpu`. A
-first inference, the bytes of the file and the error against dense fp32 with the same weights stand beside the times,
-and what the machine could do before and after the rounds.
+operators dense in int8, which tells what precision gains from what sparsity gains; and at each sparsity fp32, fp16
+(bf16 differs in its error alone) and int8 unstructured, and int8 in 1x4 blocks. Every graph is made by `sparsify export
+--target sparse-cpu`. A first inference, the bytes of the file and the error against dense fp32 with the same weights
+stand beside the times, and what the machine could do before and after the rounds.
 """
 
 from __future__ import annotations
@@ -103,7 +103,12 @@ def arms_of(name: str, folder: Path, sparsities: Sequence[float], threads: int) 
         percent = f"{sparsity:.0%}"
         plain, blocks = graph(name, folder, sparsity, 1), graph(name, folder, sparsity, 4)
         expected = opened(plain, threads).infer()
-        for label, source, precision in (("fp32", plain, "f32"), ("int8", plain, "i8"), ("int8 1x4", blocks, "i8")):
+        for label, source, precision in (
+            ("fp32", plain, "f32"),
+            ("fp16", plain, "f16"),
+            ("int8", plain, "i8"),
+            ("int8 1x4", blocks, "i8"),
+        ):
             made = exported(source, folder / f"{percent}-{label}".replace(" ", "-"), precision)
             truth = expected if source == plain else opened(blocks, threads).infer()
             arms[f"{percent} {label}"] = against(opened(made, threads), truth)

@@ -35,6 +35,7 @@ HERE = sorted(set(native.linear_costs(ONE, n=1)) & set(KERNELS))
 ANY_LAYOUT = [name for name in HERE if "gemv" not in name]
 ACTIVATIONS = get_args(native.Activation)
 SPARSITIES = [0.0, 0.5, 0.8, 0.9, 0.97, 1.0]
+FLOATS = ["f32", "f16", "bf16"]
 
 
 def weights(rng: np.random.Generator, rows: int, columns: int, sparsity: float, empty_rows: bool) -> np.ndarray:
@@ -59,6 +60,7 @@ class Linear:
     columns: int
     n: int
     sparsity: float
+    precision: str
     activation: str
     bias: bool
     residual: bool
@@ -74,6 +76,7 @@ LINEARS = st.builds(
     columns=st.one_of(st.integers(1, 40), st.integers(100, 700)),
     n=st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 128, 129, 200])),
     sparsity=st.sampled_from(SPARSITIES),
+    precision=st.sampled_from(FLOATS),
     activation=st.sampled_from(ACTIVATIONS),
     bias=st.booleans(),
     residual=st.booleans(),
@@ -87,9 +90,10 @@ LINEARS = st.builds(
 @pytest.mark.parametrize("kernel", HERE)
 @settings(max_examples=100, deadline=None)
 @given(case=LINEARS)
-@example(case=Linear(1, 1, 1, 0.0, "none", False, False, False, 1, 1, 0))
-@example(case=Linear(70, 700, 1, 1.0, "gelu", True, True, False, 1, 1, 0))
-@example(case=Linear(2000, 1500, 300, 0.97, "relu", True, False, True, 0, 2, 0))
+@example(case=Linear(1, 1, 1, 0.0, "f32", "none", False, False, False, 1, 1, 0))
+@example(case=Linear(70, 700, 1, 1.0, "f16", "gelu", True, True, False, 1, 1, 0))
+@example(case=Linear(33, 700, 1, 0.0, "bf16", "none", False, False, False, 1, 1, 0))
+@example(case=Linear(2000, 1500, 300, 0.97, "f32", "relu", True, False, True, 0, 2, 0))
 def test_linear(kernel: str, case: Linear) -> None:
     rng = np.random.default_rng(case.seed)
     w, x = weights(rng, case.rows, case.columns, case.sparsity, case.empty_rows), floats(rng, case.n, case.columns)
@@ -97,9 +101,15 @@ def test_linear(kernel: str, case: Linear) -> None:
     residual = floats(rng, case.n, case.rows) if case.residual else None
     expected_n = 1 if "gemv" in kernel else case.expected_n
     layer = SparseLinear(
-        w, bias=bias, activation=case.activation, kernel=kernel, expected_n=expected_n, threads=case.threads
+        w,
+        bias=bias,
+        activation=case.activation,
+        precision=case.precision,
+        kernel=kernel,
+        expected_n=expected_n,
+        threads=case.threads,
     )
-    got = layer(x, residual)
+    got, w = layer(x, residual), unpack(layer.packed)
     product, magnitude = x.astype(np.float64) @ w.T.astype(np.float64), abs(x).astype(np.float64) @ abs(w).T
     for term in (bias, residual):
         if term is not None:
@@ -135,6 +145,7 @@ class Conv:
     pads: tuple[int, int, int, int]
     batch: int
     sparsity: float
+    precision: str
     activation: str
     residual: bool
     know_size: bool
@@ -167,6 +178,7 @@ CONVS = st.builds(
     pads=st.one_of(st.just((1, 1, 1, 1)), st.tuples(*[st.integers(0, 3)] * 4)),
     batch=st.integers(1, 2),
     sparsity=st.sampled_from(SPARSITIES),
+    precision=st.sampled_from(FLOATS),
     activation=st.sampled_from(ACTIVATIONS),
     residual=st.booleans(),
     know_size=st.booleans(),
@@ -189,13 +201,13 @@ def convolved(x: np.ndarray, w: np.ndarray, case: Conv) -> np.ndarray:
 @settings(max_examples=100, deadline=None)
 @given(case=CONVS)
 @example(
-    case=Conv(1, 64, 16, (28, 28), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), 1, 0.9, "relu", True, True, 1, 0),
+    case=Conv(1, 64, 16, (28, 28), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), 1, 0.9, "f16", "relu", True, True, 1, 0),
 )
 @example(
-    case=Conv(1, 33, 40, (14, 14), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 2, 0.9, "silu", True, True, 2, 0),
+    case=Conv(1, 33, 40, (14, 14), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1), 2, 0.9, "bf16", "silu", True, True, 2, 0),
 )
-@example(case=Conv(1, 8, 8, (1, 5000), (1, 5), (1, 3), (1, 2), (0, 4, 0, 4), 1, 0.5, "none", False, True, 1, 0))
-@example(case=Conv(1, 20, 300, (56, 56), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0), 1, 0.9, "relu", True, True, 2, 0))
+@example(case=Conv(1, 8, 8, (1, 5000), (1, 5), (1, 3), (1, 2), (0, 4, 0, 4), 1, 0.5, "f32", "none", False, True, 1, 0))
+@example(case=Conv(1, 20, 300, (56, 56), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0), 1, 0.9, "f32", "relu", True, True, 2, 0))
 def test_conv(kernel: str, case: Conv) -> None:
     rng = np.random.default_rng(case.seed)
     rows, taps = case.groups * case.group_rows, case.kernel_shape[0] * case.kernel_shape[1]
@@ -210,10 +222,12 @@ def test_conv(kernel: str, case: Conv) -> None:
         groups=case.groups,
         bias=bias,
         activation=case.activation,
+        precision=case.precision,
         kernel=kernel,
         expected_size=case.size if case.know_size else (0, 0),
         threads=case.threads,
     )
+    w = unpack(layer.packed).reshape(w.shape)
     product = convolved(x, w, case) + bias[:, None, None]
     magnitude = convolved(abs(x), abs(w), case) + abs(bias[:, None, None])
     residual = floats(rng, *product.shape) if case.residual else None
@@ -227,7 +241,7 @@ def test_conv(kernel: str, case: Conv) -> None:
 
 @pytest.mark.parametrize("kernel", HERE)
 @pytest.mark.parametrize("pattern", ["dense", "unstructured", "block_1x4", "rows_16", "rows_32"])
-@pytest.mark.parametrize("precision", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("precision", FLOATS)
 def test_every_pattern_and_float_precision(kernel: str, pattern: str, precision: str) -> None:
     rng = np.random.default_rng(7)
     w, x = weights(rng, 37, 90, 0.9, True), floats(rng, 5, 90)
@@ -235,6 +249,47 @@ def test_every_pattern_and_float_precision(kernel: str, pattern: str, precision:
     stored = unpack(layer.packed).astype(np.float64)
     want, magnitude = x @ stored.T, abs(x) @ abs(stored).T
     assert (abs(layer(x) - want) <= product_bound(magnitude, 90, want)).all()
+
+
+EVERY_HALF = np.arange(1 << 16, dtype=np.uint16)
+EVERY_NUMBER = {  # of 16 bits; what is not finite is refused
+    "f16": EVERY_HALF.view(np.float16).astype(np.float32),
+    "bf16": (EVERY_HALF.astype(np.uint32) << 16).view(np.float32),
+}
+
+
+@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize("precision", EVERY_NUMBER)
+def test_sixteen_bits_are_widened_exactly(kernel: str, precision: str) -> None:
+    """Times one, every number comes back with the bits that NumPy widens it to."""
+    numbers = EVERY_NUMBER[precision]
+    numbers = numbers[np.isfinite(numbers)][:, None]
+    layer = SparseLinear(numbers, precision=precision, kernel=kernel, expected_n=1)
+    np.testing.assert_array_equal(layer(np.ones((1, 1), np.float32))[0], numbers[:, 0])
+
+
+@pytest.mark.parametrize("kernel", HERE)
+@pytest.mark.parametrize("precision", EVERY_NUMBER)
+def test_what_is_stored_in_16_bits_gives_the_bits_of_the_same_weights_in_fp32(kernel: str, precision: str) -> None:
+    rng = np.random.default_rng(11)
+    for n in (1, 3, 40):
+        w, x = weights(rng, 83, 310, 0.85, True), floats(rng, n, 310)
+        narrow = SparseLinear(w, precision=precision, kernel=kernel, expected_n=1)
+        wide = SparseLinear(unpack(narrow.packed), kernel=kernel, expected_n=1)
+        assert narrow(x).tobytes() == wide(x).tobytes()
+        assert narrow.packed.size < wide.packed.size
+
+
+def test_a_16_bit_gemv_holds_less_and_is_expected_to_take_less() -> None:
+    """Where weights are read once a call, they stay in 16 bits."""
+    rng = np.random.default_rng(12)
+    w = weights(rng, 512, 512, 0.9, False)
+    blobs = {precision: pack(w, precision=precision) for precision in FLOATS}
+    for kernel in set(HERE) - set(ANY_LAYOUT):
+        held = {p: SparseLinear.from_packed(b, kernel=kernel, expected_n=1).nbytes - b.size for p, b in blobs.items()}
+        assert held["f16"] == held["bf16"] < 0.75 * held["f32"]
+        costs = {p: native.linear_costs(b, n=1)[kernel] for p, b in blobs.items()}
+        assert costs["f16"] == costs["bf16"] < costs["f32"]
 
 
 @pytest.mark.parametrize("kernel", HERE)

@@ -23,7 +23,7 @@ volatile float sink;  // so that no measured work is left out
 // A block of 1024 rows of 64 columns, `count` nonzeros in each, times a tile; the sums come from the second cache.
 double block_ns(const Loops& loops, int32_t count, int32_t vectors) {
   constexpr int32_t ROWS = 1024, COLUMNS = 64;
-  SparseRows rows;
+  SparseRows<float> rows;
   rows.start.push_back(0);
   for (int32_t r = 0; r < ROWS; ++r) {
     for (int32_t i = 0; i < count; ++i) rows.column.push_back((r * 29 + i * COLUMNS) / count % COLUMNS);
@@ -80,7 +80,7 @@ double gather_ns(const Loops& loops) {
   std::vector<float> x(COLUMNS, 0.5f), value(values, 0.5f), sums(static_cast<size_t>(loops.width));
   std::vector<uint16_t> index(values);
   for (size_t i = 0; i < values; ++i) index[i] = static_cast<uint16_t>(i * 2654435761u >> 7 & (COLUMNS - 1));
-  const f32::Gemv gemv = {index.data(), value.data()};
+  const f32::Gemv<float> gemv = {index.data(), value.data()};
   return quickest([&] { loops.gemv(gemv, {0, LENGTH, 0}, x.data(), sums.data()); }) / LENGTH;
 }
 

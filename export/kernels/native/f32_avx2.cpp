@@ -10,8 +10,8 @@ using V = avx2::Vector;
 extern const Loops avx2_loops;
 const Loops avx2_loops = {
     V::width,      V::most_vectors, pack_tokens<V>,   pack_channels<V>, pack_image<V>,
-    pack_strip<V>, multiply_any<V>, unpack_tokens<V>, gemv_slice<V>,
-    peak<V>,       read<V>,
+    pack_strip<V>, multiply_any<V>, unpack_tokens<V>, gemv_slice<V, float>,
+    gemv_slice<V, Half>, gemv_slice<V, Bfloat16>, peak<V>, read<V>,
 };
 
 }  // namespace sparsify::f32

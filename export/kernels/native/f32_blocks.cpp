@@ -5,7 +5,7 @@
 
 namespace sparsify::f32 {
 
-Part::Part(const SparseRows& rows, int32_t first_row, int32_t row_count, int32_t columns,
+Part::Part(const SparseRows<float>& rows, int32_t first_row, int32_t row_count, int32_t columns,
            const std::vector<uint16_t>& place)
     : first_row_(first_row), rows_(row_count) {
   const auto nonzeros = static_cast<size_t>(rows.start[first_row + row_count] - rows.start[first_row]);
@@ -33,7 +33,7 @@ Part::Part(const SparseRows& rows, int32_t first_row, int32_t row_count, int32_t
 }
 
 // `next` is the first nonzero of each row that no earlier block has taken.
-void Part::add_block(const SparseRows& rows, std::vector<int64_t>& next, int32_t first_column, int32_t columns,
+void Part::add_block(const SparseRows<float>& rows, std::vector<int64_t>& next, int32_t first_column, int32_t columns,
                      const std::vector<uint16_t>& place) {
   std::vector<int32_t> count(rows_), order(rows_);
   for (int32_t r = 0; r < rows_; ++r) {
@@ -61,7 +61,7 @@ void Part::add_block(const SparseRows& rows, std::vector<int64_t>& next, int32_t
 
 std::vector<Part> make_parts(const Weights& weights, int32_t groups, int32_t parts,
                              const std::vector<uint16_t>& place) {
-  const SparseRows rows = sparse_rows(weights);
+  const auto rows = sparse_rows<float>(weights);
   const int32_t group_rows = weights.rows / groups, pieces = std::clamp(parts, 1, std::max(1, group_rows));
   std::vector<Part> made;
   for (int32_t g = 0; g < groups; ++g) {

@@ -14,7 +14,7 @@ class Part {
  public:
   // Blocks of `place.size()` columns; the last may be narrower. place[k] is where column k of a block lies when it is
   // packed, in units of the stride that `multiply` is given.
-  Part(const SparseRows& rows, int32_t first_row, int32_t row_count, int32_t columns,
+  Part(const SparseRows<float>& rows, int32_t first_row, int32_t row_count, int32_t columns,
        const std::vector<uint16_t>& place);
   Part(Part&&) = default;
   Part& operator=(Part&&) = delete;
@@ -25,7 +25,7 @@ class Part {
   size_t bytes() const;
 
  private:
-  void add_block(const SparseRows& rows, std::vector<int64_t>& next, int32_t first_column, int32_t columns,
+  void add_block(const SparseRows<float>& rows, std::vector<int64_t>& next, int32_t first_column, int32_t columns,
                  const std::vector<uint16_t>& place);
 
   int32_t first_row_, rows_;

@@ -19,6 +19,9 @@ bool few_tokens(const Shape& shape) {
   return shape.layout == Layout::token_major && shape.n >= 1 && shape.n <= f32::MOST_GEMV_TOKENS;
 }
 
+constexpr char ANY_LAYOUT[] = "fp32, fp16 and bf16 weights of any pattern, any layout: widened when the layer is made";
+constexpr char FEW_TOKENS[] = "fp32, fp16 and bf16 weights of any pattern, one to four tokens: widened as they are used";
+
 // Blocks of columns times packed tiles: any float weights, any layout.
 template <const Loops& loops, bool Cpu::*has>
 constexpr KernelInfo blocked(const char* name, const char* serves) {
@@ -39,8 +42,8 @@ constexpr KernelInfo gemv(const char* name, const char* serves) {
           },
           [](const Weights& weights, const Shape& shape) {
             const Calibration& constants = calibration(loops);
-            constexpr double BYTES_OF_A_NONZERO = 6;
-            const double fetch = loops.width * BYTES_OF_A_NONZERO * constants.stream_byte;
+            const double bytes_of_a_nonzero = 2.0 + static_cast<double>(weights.value_bytes());  // an index, a value
+            const double fetch = loops.width * bytes_of_a_nonzero * constants.stream_byte;
             const double group = static_cast<double>(shape.n) * constants.gather + fetch;
             return f32::gemv_groups(weights, loops.width) * group / std::max(1, shape.threads);
           },
@@ -48,7 +51,7 @@ constexpr KernelInfo gemv(const char* name, const char* serves) {
 }
 
 constexpr KernelInfo PORTABLE = {
-    "f32-portable", "float weights of any pattern, any layout, any processor",
+    "f32-portable", "the same on any processor",
     [](const Cpu&, const Weights& weights, const Shape&) { return is_float(weights); },
     [](const Weights& weights, const Shape& shape) {
       return f32::plan(f32::portable_loops, weights, shape).nanoseconds;
@@ -59,13 +62,13 @@ constexpr KernelInfo PORTABLE = {
 
 constexpr std::array KERNELS = {
 #if defined(__x86_64__)
-    blocked<f32::avx512_loops, &Cpu::avx512>("f32-avx512", "float weights of any pattern, any layout"),
-    gemv<f32::avx512_loops, &Cpu::avx512>("f32-gemv-avx512", "float weights of any pattern, one to four tokens"),
-    blocked<f32::avx2_loops, &Cpu::avx2>("f32-avx2", "float weights of any pattern, any layout"),
-    gemv<f32::avx2_loops, &Cpu::avx2>("f32-gemv-avx2", "float weights of any pattern, one to four tokens"),
+    blocked<f32::avx512_loops, &Cpu::avx512>("f32-avx512", ANY_LAYOUT),
+    gemv<f32::avx512_loops, &Cpu::avx512>("f32-gemv-avx512", FEW_TOKENS),
+    blocked<f32::avx2_loops, &Cpu::avx2>("f32-avx2", ANY_LAYOUT),
+    gemv<f32::avx2_loops, &Cpu::avx2>("f32-gemv-avx2", FEW_TOKENS),
 #elif defined(__aarch64__)
-    blocked<f32::neon_loops, &Cpu::neon>("f32-neon", "float weights of any pattern, any layout"),
-    gemv<f32::neon_loops, &Cpu::neon>("f32-gemv-neon", "float weights of any pattern, one to four tokens"),
+    blocked<f32::neon_loops, &Cpu::neon>("f32-neon", ANY_LAYOUT),
+    gemv<f32::neon_loops, &Cpu::neon>("f32-gemv-neon", FEW_TOKENS),
 #endif
     PORTABLE};
 

@@ -77,6 +77,9 @@ struct StripTile {
   int64_t plane;
 };
 
+template <class Value>
+using GemvLoop = void (*)(const Gemv<Value>& gemv, const Slice& slice, const float* x, float* sums);
+
 struct Loops {
   int width;         // floats in a vector
   int most_vectors;  // in a tile
@@ -98,7 +101,9 @@ struct Loops {
   void (*unpack_tokens)(float* sums, int32_t rows, int32_t vectors, int64_t tokens, Activation activation, float* y,
                         int64_t stride);
   // Adds a slice's product with x[columns] to sums[width].
-  void (*gemv)(const Gemv& gemv, const Slice& slice, const float* x, float* sums);
+  GemvLoop<float> gemv;
+  GemvLoop<Half> gemv_f16;
+  GemvLoop<Bfloat16> gemv_bf16;
   float (*peak)(int64_t steps);
   // The sum of x[count], as many times over; eight vectors divide count.
   float (*read)(const float* x, int64_t count, int64_t times);

@@ -1,32 +1,26 @@
 #include "f32_rows.h"
 
-#include <bit>
 #include <cstring>
+#include <type_traits>
 
 namespace sparsify {
 namespace {
 
-float from_half(uint16_t bits) {
-  const uint32_t sign = (bits & 0x8000u) << 16, exponent = bits >> 10 & 31, fraction = bits & 1023;
-  if (exponent == 0) {  // zero or subnormal: fraction / 2^24
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const uint32_t widened = exponent == 31 ? 255 : exponent + 112;
-  return std::bit_cast<float>(sign | widened << 23 | fraction << 13);
+// The values may lie anywhere, so they are copied out one by one.
+template <class Value>
+Value stored(const Weights& weights, uint64_t index) {
+  Value value;
+  std::memcpy(&value, static_cast<const std::byte*>(weights.values) + index * sizeof value, sizeof value);
+  return value;
 }
 
-// The values may lie anywhere, so they are copied out one by one.
-float value_at(const Weights& weights, uint64_t index) {
-  const auto* bytes = static_cast<const std::byte*>(weights.values);
-  if (weights.precision == Precision::f32) {
-    float value;
-    std::memcpy(&value, bytes + index * 4, 4);
-    return value;
+template <class Value>
+Value value_at(const Weights& weights, uint64_t index) {
+  if constexpr (std::is_same_v<Value, float>) {
+    if (weights.precision == Precision::f16) return f32::widened(stored<f32::Half>(weights, index));
+    if (weights.precision == Precision::bf16) return f32::widened(stored<f32::Bfloat16>(weights, index));
   }
-  uint16_t bits;
-  std::memcpy(&bits, bytes + index * 2, 2);
-  return weights.precision == Precision::f16 ? from_half(bits) : std::bit_cast<float>(uint32_t{bits} << 16);
+  return stored<Value>(weights, index);
 }
 
 bool kept(const Weights& weights, int32_t mask_row, int32_t bit) {
@@ -39,8 +33,9 @@ bool kept(const Weights& weights, int32_t mask_row, int32_t bit) {
 
 }  // namespace
 
-SparseRows sparse_rows(const Weights& weights) {
-  SparseRows rows;
+template <class Value>
+SparseRows<Value> sparse_rows(const Weights& weights) {
+  SparseRows<Value> rows;
   rows.start.reserve(weights.rows + 1);
   rows.start.push_back(0);
   rows.column.reserve(weights.kept);
@@ -54,8 +49,8 @@ SparseRows sparse_rows(const Weights& weights) {
       for (int32_t bit = 0; bit < bits; ++bit) {
         if (!kept(weights, mask_row, bit)) continue;
         for (int32_t j = 0; j < wide && bit * wide + j < weights.columns; ++j) {
-          const float value = value_at(weights, panel + blocks * tall * wide + i * wide + j);
-          if (value == 0) continue;
+          const auto value = value_at<Value>(weights, panel + blocks * tall * wide + i * wide + j);
+          if (f32::widened(value) == 0) continue;
           rows.column.push_back(bit * wide + j);
           rows.value.push_back(value);
         }
@@ -67,6 +62,10 @@ SparseRows sparse_rows(const Weights& weights) {
   }
   return rows;
 }
+
+template SparseRows<float> sparse_rows(const Weights& weights);
+template SparseRows<f32::Half> sparse_rows(const Weights& weights);
+template SparseRows<f32::Bfloat16> sparse_rows(const Weights& weights);
 
 double density(const Weights& weights) {
   const double all = static_cast<double>(weights.rows) * weights.columns;

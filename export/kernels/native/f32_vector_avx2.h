@@ -1,9 +1,11 @@
-// Eight floats in a 256-bit register. Included by files compiled for AVX2 and FMA only.
+// Eight floats in a 256-bit register. Included by files compiled for AVX2, FMA and F16C only.
 #pragma once
 
 #include <immintrin.h>
 
 #include <cstdint>
+
+#include "f32_stored.h"
 
 namespace sparsify::avx2 {
 
@@ -22,6 +24,13 @@ struct Vector {
   static Register set(float value) { return _mm256_set1_ps(value); }
   static Register load(const float* p) { return _mm256_loadu_ps(p); }
   static Register load(const float* p, Mask mask) { return _mm256_maskload_ps(p, mask); }
+  static Register load(const f32::Half* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Register load(const f32::Bfloat16* p) {
+    const __m128i narrow = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow), 16));
+  }
   static void store(float* p, Register v) { _mm256_storeu_ps(p, v); }
   static void store(float* p, Mask mask, Register v) { _mm256_maskstore_ps(p, mask, v); }
   static Mask between(int from, int to) { return _mm256_andnot_si256(first(from), first(to)); }

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "f32_stored.h"
+
 namespace sparsify::avx512 {
 
 struct Vector {
@@ -19,6 +21,13 @@ struct Vector {
   static Register set(float value) { return _mm512_set1_ps(value); }
   static Register load(const float* p) { return _mm512_loadu_ps(p); }
   static Register load(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
+  static Register load(const f32::Half* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Register load(const f32::Bfloat16* p) {
+    const __m256i narrow = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
+  }
   static void store(float* p, Register v) { _mm512_storeu_ps(p, v); }
   static void store(float* p, Mask mask, Register v) { _mm512_mask_storeu_ps(p, mask, v); }
   // Lanes [from, to) of p[0], p[1], ...; the others are zero and not read.

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "f32_stored.h"
+
 namespace sparsify::neon {
 
 struct Vector {
@@ -23,6 +25,12 @@ struct Vector {
     float lanes[4] = {};
     for (int i = 0; i < mask; ++i) lanes[i] = p[i];
     return vld1q_f32(lanes);
+  }
+  static Register load(const f32::Half* p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p))));
+  }
+  static Register load(const f32::Bfloat16* p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(reinterpret_cast<const uint16_t*>(p)), 16));
   }
   static void store(float* p, Register v) { vst1q_f32(p, v); }
   static void store(float* p, Mask mask, Register v) {

@@ -9,8 +9,8 @@ namespace {
 
 constexpr size_t HEADER = 96;
 
-uint32_t crc32(const uint8_t* bytes, size_t count) {
-  uint32_t crc = ~0u;
+uint32_t crc32(const uint8_t* bytes, size_t count, uint32_t before = 0) {
+  uint32_t crc = ~before;
   for (size_t i = 0; i < count; ++i) {
     crc ^= bytes[i];
     for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (0xEDB88320u & (0u - (crc & 1u)));
@@ -46,6 +46,27 @@ Block block_of(Pattern pattern) {
   }
 }
 
+// A number of this precision, as bits of as many bytes and as what they mean.
+struct Stored {
+  uint32_t bits;
+  double value;
+};
+
+Stored random_float(Random& random, Precision precision) {
+  if (precision == F16) {  // by its parts; an exponent of 0 is subnormal
+    const int64_t exponent = between(random, 0, 16), fraction = between(random, 0, 1023), sign = between(random, 0, 1);
+    const double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : std::ldexp(1024 + fraction, exponent - 25);
+    return {static_cast<uint32_t>(sign << 15 | exponent << 10 | fraction), sign ? -magnitude : magnitude};
+  }
+  float value = normal(random);
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if (precision == F32) return {bits, value};
+  bits &= 0xFFFF0000;
+  std::memcpy(&value, &bits, 4);
+  return {bits >> 16, value};
+}
+
 }  // namespace
 
 int64_t between(Random& random, int64_t least, int64_t most) {
@@ -54,7 +75,11 @@ int64_t between(Random& random, int64_t least, int64_t most) {
 
 float normal(Random& random) { return std::normal_distribution<float>()(random); }
 
-void Packed::seal() { put<uint32_t>(bytes, 80, crc32(bytes.data() + HEADER, bytes.size() - HEADER)); }
+void Packed::seal() {
+  put<uint32_t>(bytes, 80, crc32(bytes.data() + HEADER, bytes.size() - HEADER));
+  const bool covers_header = bytes[8] != 1;  // not in version 1
+  put<uint32_t>(bytes, 84, covers_header ? crc32(bytes.data() + 88, HEADER - 88, crc32(bytes.data(), 84)) : 0);
+}
 
 Packed random_packed(Random& random, int64_t rows, int64_t columns, Precision precision, Pattern pattern,
                      double density) {
@@ -65,19 +90,22 @@ Packed random_packed(Random& random, int64_t rows, int64_t columns, Precision pr
   const int64_t mask_rows = (rows + block.rows - 1) / block.rows, bits = (columns + block.columns - 1) / block.columns;
   const int64_t words = (bits + 63) / 64;
   std::vector<uint64_t> mask(pattern == DENSE ? 0 : mask_rows * words);
-  std::vector<float> floats;
-  std::vector<int8_t> integers;
+  std::vector<uint8_t> values;
+  uint64_t kept = 0;
+  const size_t value_bytes = precision == F32 ? 4 : precision == I8 ? 1 : 2;
   const auto store = [&](int64_t row, int64_t column) {
-    const bool inside = row < rows && column < columns;
-    if (precision == I8) {
-      const int64_t value = inside ? between(random, -127, 127) : 0;
-      integers.push_back(static_cast<int8_t>(value));
-      if (inside) packed.weights[row * columns + column] = static_cast<double>(value) * scales[row];
-    } else {
-      const float value = inside ? normal(random) : 0;
-      floats.push_back(value);
-      if (inside) packed.weights[row * columns + column] = value;
+    Stored stored{0, 0};
+    if (row < rows && column < columns) {
+      if (precision == I8) {
+        const int64_t integer = between(random, -127, 127);
+        stored = {static_cast<uint32_t>(integer), static_cast<double>(integer) * scales[row]};
+      } else {
+        stored = random_float(random, precision);
+      }
+      packed.weights[row * columns + column] = stored.value;
     }
+    ++kept;
+    for (size_t i = 0; i < value_bytes; ++i) values.push_back(static_cast<uint8_t>(stored.bits >> (8 * i)));
   };
   for (int64_t i = 0; i < mask_rows; ++i) {
     const bool empty = pattern != DENSE && between(random, 0, 9) == 0;
@@ -94,15 +122,14 @@ Packed random_packed(Random& random, int64_t rows, int64_t columns, Precision pr
   auto& bytes = packed.bytes;
   bytes.resize(HEADER);
   std::memcpy(bytes.data(), "SPSFYWT", 8);
-  put<uint16_t>(bytes, 8, 1);
+  put<uint16_t>(bytes, 8, static_cast<uint16_t>(between(random, 1, 2)));
   put<uint8_t>(bytes, 10, precision);
   put<uint8_t>(bytes, 11, pattern);
   put<uint32_t>(bytes, 12, static_cast<uint32_t>(rows));
   put<uint32_t>(bytes, 16, static_cast<uint32_t>(columns));
-  put<uint64_t>(bytes, 24, precision == I8 ? integers.size() : floats.size());
+  put<uint64_t>(bytes, 24, kept);
   add_section(bytes, 32, mask.data(), mask.size() * sizeof(uint64_t));
-  add_section(bytes, 48, integers.data(), integers.size());
-  add_section(bytes, 48, floats.data(), floats.size() * sizeof(float));
+  add_section(bytes, 48, values.data(), values.size());
   add_section(bytes, 64, scales.data(), scales.size() * sizeof(float));
   put<uint64_t>(bytes, 88, bytes.size());
   packed.seal();

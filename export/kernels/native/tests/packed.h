@@ -12,7 +12,7 @@ using Random = std::mt19937_64;
 int64_t between(Random& random, int64_t least, int64_t most);
 float normal(Random& random);
 
-enum Precision : uint8_t { F32 = 0, I8 = 3 };
+enum Precision : uint8_t { F32, F16, BF16, I8 };
 enum Pattern : uint8_t { DENSE, UNSTRUCTURED, BLOCK_1X4, ROWS_16, ROWS_32 };
 
 struct Packed {
