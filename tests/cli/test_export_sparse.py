@@ -38,11 +38,12 @@ def test_an_onnx_file_is_rewritten_and_shown(tmp_path: Path):
     assert [layer["replaced"] for layer in report["layers"]] == [True]
     assert report["sparse_parity"]["inputs"] == "made up"
 
-    shown = invoke(*export_to, "--out", tmp_path / "b", "--precision", "i8").stderr
-    shown = " ".join(shown.split())
-    assert "1 of 1 layers replaced" in shown
-    assert "i8 unstructured" in shown
-    assert "against the dense graph: largest error" in shown
+    for precision in ("f16", "bf16", "i8"):
+        shown = " ".join(invoke(*export_to, "--out", tmp_path / precision, "--precision", precision).stderr.split())
+        assert "1 of 1 layers replaced" in shown
+        assert f"{precision} unstructured" in shown
+        assert "against the dense graph: largest error" in shown
+        assert f"sparse {precision}" in invoke("inspect", tmp_path / precision / "model.onnx").stdout
 
     document = json.loads(invoke("inspect", tmp_path / "a" / "model.onnx", "--json").stdout)
     assert document["plan"]["layers"] == report["layers"]

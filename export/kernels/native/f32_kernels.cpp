@@ -19,8 +19,8 @@ bool few_tokens(const Shape& shape) {
   return shape.layout == Layout::token_major && shape.n >= 1 && shape.n <= f32::MOST_GEMV_TOKENS;
 }
 
-constexpr char ANY_LAYOUT[] = "fp32, fp16 and bf16 weights of any pattern, any layout: widened when the layer is made";
-constexpr char FEW_TOKENS[] = "fp32, fp16 and bf16 weights of any pattern, one to four tokens: widened as they are used";
+constexpr char ANY_LAYOUT[] = "float weights of any pattern, any layout; 16-bit ones are widened when the layer is made";
+constexpr char FEW_TOKENS[] = "float weights of any pattern, one to four tokens; 16-bit ones stay in 16 bits";
 
 // Blocks of columns times packed tiles: any float weights, any layout.
 template <const Loops& loops, bool Cpu::*has>
@@ -51,7 +51,7 @@ constexpr KernelInfo gemv(const char* name, const char* serves) {
 }
 
 constexpr KernelInfo PORTABLE = {
-    "f32-portable", "the same on any processor",
+    "f32-portable", ANY_LAYOUT,
     [](const Cpu&, const Weights& weights, const Shape&) { return is_float(weights); },
     [](const Weights& weights, const Shape& shape) {
       return f32::plan(f32::portable_loops, weights, shape).nanoseconds;
