@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -92,3 +94,27 @@ if child == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
+def test_a_sessions_other_threads_work_too():
+    """Told by processor time: idle threads sleep here, so what others than the caller take is work."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(str(library_path()))
+    options.intra_op_num_threads = 2
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    weights = sparse_weights(RNG, 1024, 1024)
+    model = sparse_graph(
+        "SparseLinear", {"x": [64, 1024]}, {"w": pack(weights)}, ["x", "w"], rows=1024, columns=1024
+    ).SerializeToString()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    x = np.ones((64, 1024), np.float32)
+    whole, own = time.process_time(), time.thread_time()
+    for _ in range(1000):
+        session.run(None, {"x": x})
+        of_others = (time.process_time() - whole) - (time.thread_time() - own)
+        if of_others > 0.05:
+            return
+    raise AssertionError(f"expected another thread to work, got {of_others} s of others in 1000 runs")

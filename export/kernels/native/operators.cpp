@@ -27,8 +27,7 @@ OrtStatus* ORT_API_CALL compute(void* kernel, OrtKernelContext* context) {
   const OrtApi& api = instance.owner.api;
   return guarded(api, instance.owner.spec.name, [&] {
     const Call call(api, context);
-    SessionPool pool(call, instance.owner.threads.of(call));
-    instance.kernel->compute(call, pool);
+    instance.owner.threads.share(call, [&](Pool& pool) { instance.kernel->compute(call, pool); });
   });
 }
 
