@@ -25,6 +25,9 @@ fp32 with AVX-512 (linear 0.4, 1x1 convolutions 0.5, 3x3 0.55)."""
 _BLOCKS_WASTE = 1.05
 """1x4 blocks are taken where they store at most so many times the weights that are not zero."""
 
+_MARGIN_US = 0.5
+"""What a sparse layer must be expected to gain: layers of a few microseconds are timed no better than that."""
+
 _DENSE_PENALTY = 1.25
 """Dense integers must be expected to be so many times as fast as sparse ones before they are stored instead."""
 
@@ -40,6 +43,10 @@ class Chosen:
     pattern: str = ""
     dense_us: float | None = None
     sparse_us: float | None = None
+
+    def left_dense(self, why: str) -> Chosen:
+        """The same layer, not replaced after all."""
+        return Chosen(f"{self.reason}, but better dense {why}", dense_us=self.dense_us, sparse_us=self.sparse_us)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Rule:
             return f"layers of sparsity {self.min_sparsity:g} or more, as asked"
         if self._compared:
             least = ", each in the faster precision" if len(self._precisions) > 1 else ""
-            return f"layers whose expected time is below the dense layer's{least}"
+            return f"layers expected to be faster sparse than dense{least}"
         return f"layers of sparsity {DEFAULT_SPARSITY:g} or more, for want of a cost model"
 
     def choose(self, fused: Fused, source_shape: tuple[int, ...]) -> Chosen:
@@ -82,7 +89,7 @@ class Rule:
             return best
         dense_us = self.dense_cost(fused.layer) / 1e3
         expected = f"expected {_expected(candidates)}, {dense_us:.4g} us dense"
-        if best.sparse_us is None or not best.sparse_us < dense_us:
+        if best.sparse_us is None or not best.sparse_us + _MARGIN_US < dense_us:
             return Chosen(expected, dense_us=dense_us, sparse_us=best.sparse_us)
         return replace(best, reason=expected, dense_us=dense_us)
 

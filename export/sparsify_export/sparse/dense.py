@@ -1,26 +1,21 @@
-"""How long one layer takes as it is, timed in ONNX Runtime: what a sparse kernel must beat.
+"""What the graph takes as it is, in ONNX Runtime: its layers, and the changes of layout between them.
 
-Layers of equal shape are timed once, each for a few hundredths of a second; the shortest of its runs counts, since
-whatever disturbs a run makes it longer.
+Layers of equal shape are timed once, each for a few hundredths of a second.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from sparsify_export.runtimes.onnxrt import OnnxRuntime
 from sparsify_export.sparse.graph import GraphView
 from sparsify_export.sparse.layers import Layer
+from sparsify_export.sparse.lone import BLOCKED, blocked_ends, graph_of, nanoseconds
 from sparsify_export.sparse.observed import Shapes
 
-_BUDGET_NS = 20_000_000
-_FEWEST_RUNS = 3
+_BLOCK = 16
+"""Channels of the largest blocks: what is laid out in blocks is filled up to them."""
 
 
 class DenseTimes:
@@ -29,42 +24,40 @@ class DenseTimes:
     def __init__(self, view: GraphView, shapes: Shapes) -> None:
         self._view = view
         self._shapes = shapes
-        self._known: dict[Any, float] = {}
+        self._known: dict[Any, Any] = {}
 
     def __call__(self, layer: Layer) -> float:
-        """Nanoseconds of the layer's own node; what would be fused is not counted."""
-        key = (layer.node.op_type, layer.matrix.shape, layer.window, self._shapes.first(layer.source))
+        """Nanoseconds of the layer's node between plain neighbours; what would be fused is not counted."""
+        key = ("layer", layer.node.op_type, layer.matrix.shape, layer.window, self._shapes.first(layer.source))
         if key not in self._known:
-            self._known[key] = self._timed(layer.node)
+            self._known[key] = nanoseconds(self._lone(layer.node))
         return self._known[key]
 
-    def _timed(self, node: Any) -> float:
-        stored = {name: array for name in node.input if (array := self._view.constant(name)) is not None}
-        rng = np.random.default_rng(0)
-        feed = {
-            name: rng.standard_normal(self._shapes.first(name) or ()).astype(np.float32)
-            for name in node.input
-            if name and name not in stored
-        }
-        # The same session without the layer: what calling ONNX Runtime costs, whatever it computes.
-        nothing = helper.make_node("Identity", [next(iter(feed))], [node.output[0]])
-        return max(0.0, self._shortest(node, feed, stored) - self._shortest(nothing, feed, {}))
+    def blocked_ends(self, node: Any) -> tuple[bool, bool]:
+        """Whether the node reads its input, and writes its output, in blocks of channels."""
+        sizes = (self._shapes.first(name) or self._stored_shape(name) for name in node.input)
+        attributes = b"".join(item.SerializeToString(deterministic=True) for item in node.attribute)
+        key = ("ends", node.op_type, attributes, *sizes)
+        if key not in self._known:
+            self._known[key] = blocked_ends(self._lone(node))
+        return self._known[key]
 
-    def _shortest(self, node: Any, feed: dict[str, NDArray[Any]], stored: dict[str, NDArray[Any]]) -> float:
-        graph = helper.make_graph(
-            [node],
-            "layer",
-            [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, array.shape) for name, array in feed.items()],
-            [helper.make_empty_tensor_value_info(node.output[0])],
-            [numpy_helper.from_array(array, name) for name, array in stored.items()],
-        )
-        model = self._view.model
-        alone = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-        times: list[int] = []
-        with OnnxRuntime(alone.SerializeToString()) as runtime:
-            runtime.infer(feed)
-            while len(times) < _FEWEST_RUNS or sum(times) < _BUDGET_NS:
-                start = time.perf_counter_ns()
-                runtime.infer(feed)
-                times.append(time.perf_counter_ns() - start)
-        return float(min(times))
+    def change_of_layout(self, shape: tuple[int, ...]) -> float:
+        """Nanoseconds of bringing an image (batch, channels, ...) into blocks of channels, or out of them."""
+        key = ("change", shape)
+        if key not in self._known:
+            channels = -(-shape[1] // _BLOCK) * _BLOCK
+            there = helper.make_node("ReorderInput", ["x"], ["blocks"], domain=BLOCKED)
+            back = helper.make_node("ReorderOutput", ["blocks"], ["y"], domain=BLOCKED, channels=channels)
+            lone = graph_of([there, back], {"x": (shape[0], channels, *shape[2:])}, {}, self._view.model)
+            self._known[key] = nanoseconds(lone) / 2
+        return self._known[key]
+
+    def _lone(self, node: Any) -> Any:
+        stored = {name: array for name in node.input if (array := self._view.constant(name)) is not None}
+        shapes = {name: self._shapes.first(name) or () for name in node.input if name and name not in stored}
+        return graph_of([node], shapes, stored, self._view.model)
+
+    def _stored_shape(self, name: str) -> tuple[int, ...]:
+        array = self._view.constant(name)
+        return () if array is None else array.shape

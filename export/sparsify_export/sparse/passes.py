@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from sparsify_export.pruning.tensors import external_files
 from sparsify_export.pruning.wire import read_skeleton
 from sparsify_export.runtimes.onnx_file import read_onnx
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
+from sparsify_export.sparse import layout
 from sparsify_export.sparse.available import kernels
 from sparsify_export.sparse.choice import Chosen, Costs, Rule
 from sparsify_export.sparse.costs import costs_by
@@ -26,13 +28,16 @@ from sparsify_export.sparse.dense import DenseTimes
 from sparsify_export.sparse.graph import GraphView, label
 from sparsify_export.sparse.layers import Layer, Left, find_layers, looked_at
 from sparsify_export.sparse.neighbours import Fused, fuse
-from sparsify_export.sparse.observed import Feeds, observe
+from sparsify_export.sparse.observed import Feeds, Shapes, observe
 from sparsify_export.sparse.operators import DOMAIN
 from sparsify_export.sparse.parity import SparseParity, compare
 from sparsify_export.sparse.plan import Plan, Row, store
 from sparsify_export.sparse.rewrite import Replacement, rewrite
+from sparsify_export.sparse.trial import call_ns
 
 _LARGEST = 2**31 - 1
+
+Choices: TypeAlias = dict[int, tuple[Fused, Chosen]]
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ def sparsify(
     """
     packing, native = kernels()
     model = read_model(source)
-    rewritten, plan = rewritten_graph(model, source, options, feeds, packing.pack, costs_by(native))
+    costs = costs_by(native, call_ns()) if options.min_sparsity == "auto" else costs_by(native, 0.0)
+    rewritten, plan = rewritten_graph(model, source, options, feeds, packing.pack, costs)
     store(rewritten, plan)
     data = rewritten.SerializeToString(deterministic=True)
     every = [*feeds, *more]
@@ -103,25 +109,56 @@ def rewritten_graph(
 ) -> tuple[onnx.ModelProto, Plan]:
     """The new graph and its plan; `pack` and `costs` as in `choice.Rule`."""
     view = GraphView(model)
-    shapes = observe(model, path, looked_at(view), feeds)
+    shapes = observe(model, path, [*looked_at(view), *layout.looked_at(view)], feeds)
     least = None if options.min_sparsity == "auto" else options.min_sparsity
-    rule = Rule(pack, options.precision, least, costs, DenseTimes(view, shapes) if costs else None)
-    claimed: set[int] = set()
+    times = DenseTimes(view, shapes) if costs else None
+    rule = Rule(pack, options.precision, least, costs, times)
+    found = find_layers(view, shapes)
+    chosen = _choices(view, shapes, rule, found)
+    if times is not None and least is None:
+        chosen = _with_neighbours(view, shapes, times, chosen)
     replacements: list[Replacement] = []
     rows: list[Row] = []
-    for found in find_layers(view, shapes):
-        if isinstance(found, Left):
-            rows.append(_left(found))
+    for one in found:
+        if isinstance(one, Left):
+            rows.append(_left(one))
             continue
-        fused = fuse(view, shapes, found, claimed)
-        chosen = rule.choose(fused, shapes.first(found.source) or ())
-        planned_for = _positions(found, shapes.first(found.output) or ())
-        if chosen.blob is not None:
-            replacements.append(Replacement(fused, chosen.blob, chosen.kernel, planned_for))
-            claimed.update(fused.nodes)
-        shared = any(row.replaced and row.weight == found.weight for row in rows)
-        rows.append(_row(fused, chosen, planned_for, shared=shared))
+        fused, choice = chosen[one.index]
+        planned_for = _positions(one, shapes.first(one.output) or ())
+        if choice.blob is not None:
+            replacements.append(Replacement(fused, choice.blob, choice.kernel, planned_for))
+        shared = any(row.replaced and row.weight == one.weight for row in rows)
+        rows.append(_row(fused, choice, planned_for, shared=shared))
     return rewrite(view, replacements), Plan(options.precision, rule.words, tuple(rows))
+
+
+def _choices(view: GraphView, shapes: Shapes, rule: Rule, found: Sequence[Layer | Left]) -> Choices:
+    """By node, what is best for each layer by itself."""
+    claimed: set[int] = set()
+    chosen: Choices = {}
+    for layer in found:
+        if isinstance(layer, Left):
+            continue
+        fused = fuse(view, shapes, layer, claimed)
+        choice = rule.choose(fused, shapes.first(layer.source) or ())
+        if choice.blob is not None:
+            claimed.update(fused.nodes)
+        chosen[layer.index] = fused, choice
+    return chosen
+
+
+def _with_neighbours(view: GraphView, shapes: Shapes, times: DenseTimes, chosen: Choices) -> Choices:
+    """The same, less those layers whose neighbours make them better dense."""
+    gains = [
+        layout.Gain(fused, 1e3 * choice.dense_us, 1e3 * choice.sparse_us)
+        for fused, choice in chosen.values()
+        if choice.blob is not None and choice.dense_us is not None and choice.sparse_us is not None
+    ]
+    kept_dense = layout.better_dense(view, shapes, times, gains)
+    return {
+        index: (fused, choice.left_dense("between neighbours in blocks of channels") if index in kept_dense else choice)
+        for index, (fused, choice) in chosen.items()
+    }
 
 
 def _positions(layer: Layer, out_shape: tuple[int, ...]) -> int:

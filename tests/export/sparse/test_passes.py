@@ -103,9 +103,9 @@ def test_the_plan_by_expected_times_names_a_kernel_for_what_it_replaces(tmp_path
     done = run(encoder(tmp_path / "g.onnx"), tmp_path / "s.onnx")
     for row in done.plan.rows:
         assert row.dense_us is not None and row.sparse_us is not None
-        assert row.replaced is (row.sparse_us < row.dense_us)
+        assert row.sparse_us < row.dense_us or not row.replaced
         assert bool(row.kernel) is row.replaced
-    assert done.plan.rule == "layers whose expected time is below the dense layer's"
+    assert done.plan.rule == "layers expected to be faster sparse than dense"
 
 
 @pytest.mark.parametrize(("precision", "share"), [("f32", 0.135), ("f16", 0.085), ("bf16", 0.085), ("i8", 0.06)])

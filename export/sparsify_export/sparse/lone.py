@@ -1,0 +1,93 @@
+"""What one node does by itself in ONNX Runtime: how long it takes, and in which layout it computes.
+
+Two graphs are compared by running them in turn, since a machine changes its speed from one second to the next, on the
+calling thread's own clock, which leaves out what other programs take. The shortest run of each counts: whatever
+disturbs a run makes it longer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from sparsify_export.runtimes.onnxrt import OnnxRuntime, require_provider
+
+_BUDGET_NS = 20_000_000
+_FEWEST_RUNS = 5
+
+BLOCKED = "com.microsoft.nchwc"
+"""ONNX Runtime's domain of what computes in NCHWc: images whose channels lie together in blocks of 8 or 16."""
+
+
+def graph_of(
+    nodes: list[Any], shapes: Mapping[str, tuple[int, ...]], stored: Mapping[str, NDArray[Any]], model: onnx.ModelProto
+) -> onnx.ModelProto:
+    """A graph of these nodes, with inputs of `shapes`, in the versions of `model`; its output is the last node's."""
+    graph = helper.make_graph(
+        nodes,
+        "lone",
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [helper.make_empty_tensor_value_info(nodes[-1].output[0])],
+        [numpy_helper.from_array(array, name) for name, array in stored.items()],
+    )
+    domains = {node.domain for node in nodes}
+    opsets = [entry for entry in model.opset_import if entry.domain in (*domains, "")]
+    opsets += [helper.make_opsetid(domain, 1) for domain in domains - {entry.domain for entry in opsets}]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
+
+
+def nanoseconds(model: onnx.ModelProto) -> float:
+    """How much longer one inference takes than one of a graph with the same inputs that reads none of their values."""
+    inputs = list(model.graph.input)
+    idle = helper.make_graph(
+        [helper.make_node("Shape", [inputs[0].name], ["shape"])],
+        "idle",
+        inputs,
+        [helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, None)],
+    )
+    nothing = helper.make_model(
+        idle,
+        opset_imports=[entry for entry in model.opset_import if entry.domain == ""],
+        ir_version=model.ir_version,
+    )
+    rng = np.random.default_rng(0)
+    feed = {one.name: rng.standard_normal(_sizes(one)).astype(np.float32) for one in inputs}
+    times: tuple[list[int], list[int]] = ([], [])
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(OnnxRuntime(one.SerializeToString())) for one in (model, nothing)]
+        for session in sessions:
+            session.infer(feed)
+        begun = time.thread_time_ns()
+        while len(times[0]) < _FEWEST_RUNS or time.thread_time_ns() - begun < _BUDGET_NS:
+            for session, taken in zip(sessions, times, strict=True):
+                start = time.thread_time_ns()
+                session.infer(feed)
+                taken.append(time.thread_time_ns() - start)
+    return float(max(0, min(times[0]) - min(times[1])))
+
+
+def blocked_ends(model: onnx.ModelProto) -> tuple[bool, bool]:
+    """Whether ONNX Runtime brings a lone node's inputs into blocks of channels first, and its output out of them."""
+    runtime = require_provider("CPU")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    with TemporaryDirectory() as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options.optimized_model_filepath = str(optimised)
+        runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        nodes = onnx.load(optimised).graph.node
+    found = {node.op_type for node in nodes if node.domain == BLOCKED}
+    return "ReorderInput" in found, "ReorderOutput" in found
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    return tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
