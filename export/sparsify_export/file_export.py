@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -9,15 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from sparsify.errors import CorruptError
+from sparsify.errors import CorruptError, UsageError
 from sparsify.store.atomic import write_json
 from sparsify_export.feed import Shape, make_feed, shapes_for
+from sparsify_export.latency import MODEL
 from sparsify_export.onnx_check import inputs_of, load_graph, weight_zeros
+from sparsify_export.pruning.tensors import external_files
+from sparsify_export.pruning.wire import read_skeleton
 from sparsify_export.targets import Target
 from sparsify_export.targets.opening import open_runtime, why_not_run
 
 REPORT = "report.json"
+_OURS = (MODEL, REPORT)
 _RUN = "run on made-up inputs; there is no PyTorch network to compare with"
+
+
+def copy_graph(source: Path, folder: Path) -> Path:
+    """Copy a graph into `folder`, and the files that its weights lie in, under the names it gives them.
+
+    Raises:
+        UsageError: A file of weights is called as one of ours.
+        CorruptError: One is named outside the graph's own folder, is missing, or is too short.
+    """
+    for name, path in external_files(read_skeleton(source)).items():
+        copy = folder / name
+        if copy in (folder / ours for ours in _OURS):
+            raise UsageError(f"{source}: expected weights in a file of another name, got {name!r}; rename it")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    return Path(shutil.copyfile(source, folder / MODEL))
 
 
 def export_onnx(
@@ -46,7 +67,7 @@ def export_onnx(
     missing = why_not_run(target)
     if missing is None:
         _run(onnx_path, target, batch_sizes, shapes)
-    zeros, elements = weight_zeros(load_graph(onnx_path))
+    zeros, elements = weight_zeros(load_graph(onnx_path), onnx_path.parent)
     report = {
         "target": target.name,
         "status": _RUN if missing is None else plans[0]["statement"],

@@ -48,11 +48,27 @@ def load_graph(path: Path) -> onnx.ModelProto:
     return model
 
 
-def weight_zeros(model: onnx.ModelProto) -> tuple[int, int]:
-    """Zeros and elements over the floating-point initializers of two axes or more."""
-    weights: list[NDArray[Any]] = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
-    weights = [weight for weight in weights if weight.ndim >= 2 and np.issubdtype(weight.dtype, np.floating)]
-    return sum(int((weight == 0).sum()) for weight in weights), sum(weight.size for weight in weights)
+def weight_zeros(model: onnx.ModelProto, folder: Path | None = None) -> tuple[int, int]:
+    """Zeros and elements over the floating-point initializers of two axes or more.
+
+    Those that lie in files are looked for in `folder`; one at a time is in memory.
+    """
+    zeros = elements = 0
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) >= 2 and np.issubdtype(helper.tensor_dtype_to_np_dtype(tensor.data_type), np.floating):
+            weight = values_of(tensor, folder)
+            zeros += int((weight == 0).sum())
+            elements += weight.size
+    return zeros, elements
+
+
+def values_of(tensor: onnx.TensorProto, folder: Path | None) -> NDArray[Any]:
+    """A tensor's values, from a file in `folder` where they lie in one; the tensor itself is not changed by that."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        copy = onnx.TensorProto()
+        copy.CopyFrom(tensor)  # onnx reads the file into the tensor it is given
+        tensor = copy
+    return numpy_helper.to_array(tensor, str(folder or ""))
 
 
 def precision_of(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +125,7 @@ def export_file(
         UnavailableError: Nothing can be made for the target here.
     """
     from sparsify_export.feed import shapes_for
-    from sparsify_export.file_export import export_onnx
+    from sparsify_export.file_export import copy_graph, export_onnx
     from sparsify_export.onnx_check import load_graph
     from sparsify_export.targets.opening import require_export
 
@@ -142,8 +141,8 @@ def export_file(
 
             report = export_sparse(path, folder, target=target, options=sparse, shapes=shapes or {}, examples=examples)
             return Exported(path, final, None, None, report)
-        shutil.copyfile(path, folder / "model.onnx")
-        report = export_onnx(folder / "model.onnx", folder, target=target, batch_sizes=batch_sizes, shapes=shapes or {})
+        copy = copy_graph(path, folder)
+        report = export_onnx(copy, folder, target=target, batch_sizes=batch_sizes, shapes=shapes or {})
     return Exported(path, final, None, None, report)
 
 

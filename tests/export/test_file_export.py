@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from small_graphs import save, write_identity, write_linear
 from sparsify.errors import CorruptError, UsageError
-from sparsify_export.file_export import export_onnx
+from sparsify_export.file_export import copy_graph, export_onnx
 from sparsify_export.targets import TARGETS
 
 CPU = TARGETS["onnxruntime-cpu"]
@@ -50,3 +52,36 @@ def test_tensorrt_rtx_builds_a_foreign_graph(tmp_path: Path):
     report = export_onnx(path, tmp_path, target=TARGETS["tensorrt-rtx"], batch_sizes=(1,))
     assert {plan["target"] for plan in report["plans"]} == {"SM86", "SM89"}
     assert len(list(tmp_path.glob("*.plan"))) == 2
+
+
+def beside(folder: Path, weights: str) -> Path:
+    """y = x w, with a zero in w, whose values lie in the file `weights`."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [value("x", TensorProto.FLOAT, ["n", 2])],
+        [value("y", TensorProto.FLOAT, ["n", 2])],
+        [numpy_helper.from_array(np.array([[1, 0], [3, 4]], np.float32), "w")],
+    )
+    model = onnx.load(save(graph, folder / "g.onnx"))
+    onnx.save(model, folder / "g.onnx", save_as_external_data=True, location=weights, size_threshold=0)
+    return folder / "g.onnx"
+
+
+def test_weights_that_lie_beside_a_graph_come_along(tmp_path: Path):
+    source, out = tmp_path / "given", tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    copy = copy_graph(beside(source, "weights.bin"), out)
+    shutil.rmtree(source)
+    report = export_onnx(copy, out, target=CPU, batch_sizes=(1,))
+    assert (report["weights"], report["sparsity"]) == (4, 0.25)
+    assert sorted(path.name for path in out.iterdir()) == ["model.onnx", "report.json", "weights.bin"]
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "report.json"])
+def test_weights_in_a_file_called_as_one_of_ours_are_refused(tmp_path: Path, name: str):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match=f"expected weights in a file of another name, got '{name}'"):
+        copy_graph(beside(tmp_path, name), tmp_path / "out")

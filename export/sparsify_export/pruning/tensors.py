@@ -141,12 +141,18 @@ def external_files(skeleton: Skeleton) -> dict[str, Path]:
         CorruptError: One is named outside the graph's own folder, is missing, or is too short.
     """
     files: dict[str, Path] = {}
-    model = skeleton.model
-    for tensor in (*_tensors_in(model.graph), *(one for function in model.functions for one in _tensors_in(function))):
+    for tensor in all_tensors(skeleton.model):
         if tensor.data_location == TensorProto.EXTERNAL:
-            path, _ = _external(skeleton.path, tensor, tensor.name)
+            path, _ = external_place(skeleton.path, tensor, tensor.name)
             files[next(entry.value for entry in tensor.external_data if entry.key == "location")] = path
     return files
+
+
+def all_tensors(model: Any) -> Iterator[Any]:
+    """Every tensor of a model: of its graph, of graphs inside nodes, and of functions."""
+    yield from _tensors_in(model.graph)
+    for function in model.functions:
+        yield from _tensors_in(function)
 
 
 def _tensors_in(graph: Any) -> Iterator[Any]:
@@ -164,7 +170,7 @@ def _tensors_in(graph: Any) -> Iterator[Any]:
 
 def _stored(skeleton: Skeleton, tensor: Any, name: str, place: Place) -> Stored | None:
     if tensor.data_location == TensorProto.EXTERNAL:
-        path, span = _external(skeleton.path, tensor, name)
+        path, span = external_place(skeleton.path, tensor, name)
     elif place in skeleton.spans:
         path, span = skeleton.path, skeleton.spans[place]
     else:
@@ -174,8 +180,12 @@ def _stored(skeleton: Skeleton, tensor: Any, name: str, place: Place) -> Stored 
     return Stored(name, tensor.data_type, tuple(tensor.dims), path, span)
 
 
-def _external(graph_path: Path, tensor: Any, name: str) -> tuple[Path, Span]:
-    """The file beside the graph that holds a tensor, and where in it; nothing outside the graph's folder is opened."""
+def external_place(graph_path: Path, tensor: Any, name: str) -> tuple[Path, Span]:
+    """The file beside the graph that holds a tensor, and where in it; nothing outside the graph's folder is opened.
+
+    Raises:
+        CorruptError: The file is named outside the graph's own folder, is missing, or is too short.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     where = f"{graph_path}: tensor {name!r}"
     location = entries.get("location", "")

@@ -73,13 +73,14 @@ def _patched(
 ) -> Iterator[bytes | memoryview]:
     at = 0
     for tensor in sorted(tensors, key=lambda tensor: tensor.span.offset):
-        yield from _between(path, at, tensor.span.offset)
+        yield from between(path, at, tensor.span.offset)
         yield tensor.zeroed(kept[tensor.name]()).data
         at = tensor.span.offset + tensor.span.length
-    yield from _between(path, at, path.stat().st_size)
+    yield from between(path, at, path.stat().st_size)
 
 
-def _between(path: Path, start: int, stop: int) -> Iterator[bytes]:
+def between(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    """The bytes of a file from `start` up to `stop`, a chunk at a time."""
     with path.open("rb") as file:
         file.seek(start)
         while start < stop:

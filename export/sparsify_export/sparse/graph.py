@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from sparsify_export.onnx_check import values_of
 from sparsify_export.pruning.readers import STANDARD, inner_names
 
 _FOLDED = (
@@ -33,8 +35,9 @@ _FOLDED = (
 class GraphView:
     """Looks, and changes nothing; made anew when the graph has changed."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, folder: Path | None = None) -> None:
         self.model = model
+        self._folder = folder  # of files that hold weights
         self.nodes: list[Any] = list(model.graph.node)
         self._producer = {name: index for index, node in enumerate(self.nodes) for name in node.output if name}
         self._uses: dict[str, list[int]] = {}
@@ -90,18 +93,31 @@ class GraphView:
 
     def _constant(self, name: str) -> NDArray[Any] | None:
         if name in self._initializers:
-            return numpy_helper.to_array(self._initializers[name])
+            return values_of(self._initializers[name], self._folder)
         index = self.producer(name)
         if index is None:
             return None
         node = self.nodes[index]
         if self.is_standard(index, "Constant"):
-            return _constant_value(node)
+            return self._constant_value(node)
         if not self.is_standard(index, *_FOLDED):
             return None
         inputs = {one: self.constant(one) for one in node.input if one}
         known = {one: array for one, array in inputs.items() if array is not None}
         return self._folded(node, known) if len(known) == len(inputs) else None
+
+    def _constant_value(self, node: Any) -> NDArray[Any] | None:
+        for name, value in attributes(node).items():
+            match name:
+                case "value":
+                    return values_of(value, self._folder)
+                case "value_float" | "value_floats":
+                    return np.asarray(value, np.float32)
+                case "value_int" | "value_ints":
+                    return np.asarray(value, np.int64)
+                case _:
+                    return None
+        return None
 
     def _folded(self, node: Any, inputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
         """One node computed by onnx's reference."""
@@ -143,17 +159,3 @@ class Names:
             name = f"{wanted}_{number}"
         self._taken[name] += 1
         return name
-
-
-def _constant_value(node: Any) -> NDArray[Any] | None:
-    for name, value in attributes(node).items():
-        match name:
-            case "value":
-                return numpy_helper.to_array(value)
-            case "value_float" | "value_floats":
-                return np.asarray(value, np.float32)
-            case "value_int" | "value_ints":
-                return np.asarray(value, np.int64)
-            case _:
-                return None
-    return None

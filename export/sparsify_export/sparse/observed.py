@@ -71,8 +71,8 @@ def observe(model: onnx.ModelProto, path: Path, names: Iterable[str], feeds: Fee
     """Run the graph on each feed and look at the values called `names`.
 
     Args:
-        model: The graph, with its weights.
-        path: For messages.
+        model: The graph; its weights may lie in files beside `path`.
+        path: Where it was read from.
         names: Values of it, inputs among them or not.
         feeds: Whole inputs.
 
@@ -89,7 +89,7 @@ def observe(model: onnx.ModelProto, path: Path, names: Iterable[str], feeds: Fee
     probed = model.SerializeToString() + asked.SerializeToString()
     seen: dict[str, list[tuple[int, ...]]] = {}
     dtypes: dict[str, str] = {}
-    with OnnxRuntime(probed) as runtime:
+    with OnnxRuntime(probed, weights_folder=path.parent) as runtime:
         for feed in feeds:
             for name, array in {**feed, **run(runtime, feed, path)}.items():
                 seen.setdefault(name, []).append(tuple(array.shape))

@@ -34,8 +34,7 @@ from sparsify_export.sparse.parity import SparseParity, compare
 from sparsify_export.sparse.plan import Plan, Row, store
 from sparsify_export.sparse.rewrite import Replacement, rewrite
 from sparsify_export.sparse.trial import call_ns
-
-_LARGEST = 2**31 - 1
+from sparsify_export.sparse.weights_file import gather, write_beside
 
 Choices: TypeAlias = dict[int, tuple[Fused, Chosen]]
 
@@ -49,7 +48,7 @@ class Sparsified:
     bytes_before: int
     """Of the graph with its weights."""
     bytes: int
-    """Of the file that was written."""
+    """Of what was written."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -64,7 +63,7 @@ def sparsify(
 
     Args:
         source: An ONNX file that onnx's checker has passed; weights may lie in files beside it.
-        out: Where to write, weights inside; may be `source`.
+        out: Where to write; may be `source`. Weights lie inside, and beyond 2 GB those that stay dense beside it.
         options: What is asked for.
         feeds: Inputs that the graph is run on: of one example first, and of another number where it takes any.
         more: Inputs that the outputs are compared on too.
@@ -72,7 +71,7 @@ def sparsify(
 
     Raises:
         UnavailableError: sparsify-kernels or ONNX Runtime is not here.
-        UsageError: The graph is rewritten already, over 2 GB, or does not take the feeds.
+        UsageError: The graph is rewritten already, its packed weights are over 2 GB, or it does not take the feeds.
         CorruptError: It cannot be read, or the new graph's outputs are not the old one's; nothing is written.
     """
     packing, native = kernels()
@@ -80,21 +79,23 @@ def sparsify(
     costs = costs_by(native, call_ns()) if options.min_sparsity == "auto" else costs_by(native, 0.0)
     rewritten, plan = rewritten_graph(model, source, options, feeds, packing.pack, costs)
     store(rewritten, plan)
+    whole = gather(rewritten, source)
     data = rewritten.SerializeToString(deterministic=True)
     every = [*feeds, *more]
     parity = compare(source, _outputs(source, source, every), _outputs(data, source, every), options.precision, inputs)
-    before = _stored_bytes(source)
+    before, beside = _stored_bytes(source), 0
+    if not whole:
+        beside = write_beside(rewritten, source, out).stat().st_size
+        data = rewritten.SerializeToString(deterministic=True)
     write_bytes(out, data)
-    return Sparsified(plan, parity, before, len(data))
+    return Sparsified(plan, parity, before, len(data) + beside)
 
 
 def read_model(source: Path) -> onnx.ModelProto:
-    """The graph with its weights, its own functions written out; raises as `sparsify`."""
-    model: onnx.ModelProto = read_onnx(source, weights=True)
+    """The graph, its own functions written out; weights that lie in files stay there. Raises as `sparsify`."""
+    model: onnx.ModelProto = read_onnx(source, weights=False)
     if any(entry.domain == DOMAIN for entry in model.opset_import):
         raise UsageError(f"{source}: expected a graph without sparse operators, got one that has them already")
-    if (size := _stored_bytes(source)) > _LARGEST:
-        raise UsageError(f"{source}: expected a graph with weights under 2 GB, which one file holds, got {size} bytes")
     return inline_local_functions(model) if model.functions else model
 
 
@@ -108,7 +109,7 @@ def rewritten_graph(
     model: onnx.ModelProto, path: Path, options: SparseSpec, feeds: Feeds, pack: Any, costs: Costs | None
 ) -> tuple[onnx.ModelProto, Plan]:
     """The new graph and its plan; `pack` and `costs` as in `choice.Rule`."""
-    view = GraphView(model)
+    view = GraphView(model, path.parent)
     shapes = observe(model, path, [*looked_at(view), *layout.looked_at(view)], feeds)
     least = None if options.min_sparsity == "auto" else options.min_sparsity
     times = DenseTimes(view, shapes) if costs else None
@@ -167,7 +168,7 @@ def _positions(layer: Layer, out_shape: tuple[int, ...]) -> int:
 
 
 def _outputs(graph: Path | bytes, path: Path, feeds: Feeds) -> list[dict[str, NDArray[Any]]]:
-    with OnnxRuntime(graph) as runtime:
+    with OnnxRuntime(graph, weights_folder=path.parent if isinstance(graph, bytes) else None) as runtime:
         return [run(runtime, feed, path) for feed in feeds]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ if (missing := why_not()) is not None:
     pytest.skip(missing, allow_module_level=True)
 
 from rewritten_graphs import graph, normal, number, operators, sparse
-from sparsify.errors import CorruptError
+from sparsify.errors import CorruptError, UsageError
 from sparsify.recipe.spec import SparseSpec
 from sparsify_export.onnx_check import inputs_of, load_graph
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
-from sparsify_export.sparse import parity
+from sparsify_export.sparse import parity, weights_file
 from sparsify_export.sparse.observed import made_up_feeds
 from sparsify_export.sparse.passes import Sparsified, sparsify
 from sparsify_export.sparse.plan import stored_plan
@@ -141,6 +142,33 @@ def test_a_graph_may_be_rewritten_in_place_and_weights_may_lie_beside_it(tmp_pat
     (tmp_path / "weights.bin").unlink()
     with OnnxRuntime(source) as runtime:
         assert runtime.infer({"x": normal(1, 6, 64)})["y"].shape == (1, 6, 64)
+
+
+def test_what_one_file_cannot_hold_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The limit, 2 GB, is lowered to less than the layer that stays dense."""
+    text = "(float[n,64] x) => (float[n,256] y) { h = MatMul(x, w) i = Relu(h) y = MatMul(i, v) }"
+    (tmp_path / "given").mkdir()
+    source = graph(tmp_path / "given" / "g.onnx", text, {"w": sparse(64, 64), "v": normal(64, 256)})
+    onnx.save(onnx.load(source), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    feed = {"x": normal(3, 64)}
+    with OnnxRuntime(source) as runtime:
+        expected = runtime.infer(feed)["y"]
+    monkeypatch.setattr(weights_file, "LARGEST", 64 * 256 * 4)
+    out = tmp_path / "out" / "model.onnx"
+    done = run(source, out, min_sparsity=0.5)
+    shutil.rmtree(tmp_path / "given")
+    assert sorted(path.name for path in out.parent.iterdir()) == ["model.onnx", "model.weights"]
+    assert (out.parent / "model.weights").stat().st_size == 64 * 256 * 4
+    assert done.bytes == sum(path.stat().st_size for path in out.parent.iterdir())
+    assert operators(load_graph(out)) == ["SparseLinear", "MatMul"]
+    with OnnxRuntime(out) as runtime:
+        np.testing.assert_allclose(runtime.infer(feed)["y"], expected, atol=1e-4)
+
+
+def test_more_packed_weights_than_one_file_can_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(weights_file, "LARGEST", 1000)
+    with pytest.raises(UsageError, match="expected packed weights under 2 GB, which one file holds, got"):
+        run(encoder(tmp_path / "g.onnx"), tmp_path / "s.onnx", min_sparsity=0.5)
 
 
 def test_the_file_is_the_same_every_time(tmp_path: Path):
