@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from typing import get_args
 
 import numpy as np
@@ -274,9 +275,9 @@ def test_a_wrong_image_is_named_when_run(shape, message):
 
 def test_another_release_of_onnx_runtime_loads_the_same_library(tmp_path):
     """An optional input left out in the middle is what older releases stumble over when they infer shapes."""
-    python = os.environ.get("SPARSIFY_OTHER_ORT_PYTHON")
-    if not python:
-        pytest.skip("SPARSIFY_OTHER_ORT_PYTHON names no interpreter with another release of onnxruntime")
+    other = os.environ.get("SPARSIFY_OTHER_ORT")
+    if not other:
+        pytest.skip("SPARSIFY_OTHER_ORT names no folder: pip install --no-deps --target FOLDER 'onnxruntime<1.24'")
     rng = np.random.default_rng(11)
     weights, x, residual = sparse_weights(rng, 24, 40), _floats(rng, 3, 40), _floats(rng, 3, 24)
     model = sparse_graph(
@@ -285,18 +286,18 @@ def test_another_release_of_onnx_runtime_loads_the_same_library(tmp_path):
     onnx.save(model, tmp_path / "model.onnx")
     np.savez(tmp_path / "feed.npz", x=x, residual=residual)
     script = """
-import sys, numpy, onnxruntime
-folder, library = sys.argv[1:]
+import sys
+other, folder, library = sys.argv[1:]
+sys.path.insert(0, other)
+import numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.register_custom_ops_library(library)
 session = onnxruntime.InferenceSession(folder + "/model.onnx", options, providers=["CPUExecutionProvider"])
 numpy.save(folder + "/y.npy", session.run(None, dict(numpy.load(folder + "/feed.npz")))[0])
 print(onnxruntime.__version__)
 """
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(
-        [python, "-c", script, str(tmp_path), str(library_path())], env=clean, capture_output=True, text=True
-    )
+    asked = [sys.executable, "-c", script, other, str(tmp_path), str(library_path())]
+    done = subprocess.run(asked, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     import onnxruntime
 
