@@ -155,9 +155,11 @@ class _Graph:
 
     def _ends(self, index: int) -> tuple[bool, bool]:
         node = self._view.nodes[index]
-        if not self._view.is_standard(index, *BLOCKING) or self._shapes.first(node.input[0]) is None:
+        if not self._view.is_standard(index, *BLOCKING):
             return False, False
-        return self._layouts.blocked_ends(node)
+        read = [name for name in node.input if name and self._view.constant(name) is None]
+        floats = all(self._shapes.is_float(name) for name in (*read, node.output[0]))
+        return self._layouts.blocked_ends(node) if floats else (False, False)
 
     def _makers(self) -> Mapping[str, int]:
         """By value that some node reads, the side it comes from."""

@@ -109,6 +109,19 @@ def test_the_plan_by_expected_times_names_a_kernel_for_what_it_replaces(tmp_path
     assert done.plan.rule == "layers expected to be faster sparse than dense"
 
 
+def test_convolutions_of_other_types_do_not_stand_in_the_way(tmp_path: Path):
+    """Their layout is nobody's business: the sparse layers beside them are still chosen."""
+    text = """(float[n,16,14,14] x) => (float[n,16,14,14] y) {
+        a = Conv <pads = [1, 1, 1, 1]> (x, w)
+        h = Cast <to = 10> (a)
+        b = Conv(h, half)
+        y = Cast <to = 1> (b)
+    }"""
+    stored = {"w": sparse(16, 16, 3, 3, sparsity=0.99), "half": normal(16, 16, 1, 1).astype(np.float16)}
+    done = run(graph(tmp_path / "g.onnx", text, stored), tmp_path / "s.onnx")
+    assert [row.reason for row in done.plan.rows][1] == "it computes in float16, not in float32"
+
+
 @pytest.mark.parametrize(("precision", "share"), [("f32", 0.135), ("f16", 0.085), ("bf16", 0.085), ("i8", 0.06)])
 def test_at_nine_tenths_the_replaced_layers_take_this_share_of_their_dense_bytes(
     tmp_path: Path, precision: str, share: float
