@@ -16,6 +16,8 @@ from sparsify.errors import CorruptError, InputOutputError, UnavailableError, Us
 from sparsify.pipeline import bench as pipeline_bench
 from sparsify_export.launch import Request
 from sparsify_export.measurement import Latency, Launch, Samples
+from sparsify_export.targets import TARGETS
+from sparsify_export.targets.opening import why_not_run
 
 app = typer.Typer()
 app.command()(command)
@@ -79,6 +81,19 @@ def test_two_files_are_really_measured(files):
     assert len(launch["ab"]["first_ms"]) == len(launch["aa"]["second_ms"]) == 20
     assert launch["environment"]["batch"] == 2
     assert "measuring" not in result.stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("target", ["onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx"])
+def test_gpu_two_files_are_measured_on_the_target(files, target):
+    if reason := why_not_run(TARGETS[target]):
+        pytest.skip(f"{target}: {reason}")
+    result = invoke(*files, "--pairs", 20, "--batch", "2", "--target", target, "--json")
+    assert result.exit_code in (0, 5)
+    document = json.loads(result.stdout)
+    assert document["runtime"] == target
+    (launch,) = document["comparisons"][0]["samples"]
+    assert len(launch["ab"]["first_ms"]) == 20 and min(launch["ab"]["first_ms"]) > 0
 
 
 def test_every_other_file_is_compared_with_the_first_at_every_batch(files, measured, tmp_path: Path):

@@ -45,6 +45,18 @@ def test_removed_weights_and_their_optimiser_state_are_zero_after_every_step(
         assert float((parameters[key][kept] != start[key][kept]).float().mean()) > 0.5
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", [PLAIN_SGD, *OPTIMIZERS], ids=lambda o: "-".join(map(str, o.values())))
+def test_gpu_a_mask_holds_there_too(optimizer: dict[str, Any]):
+    model = tiny_model("resnet-20", DATA).to("cuda")
+    mask = random_mask(model, density=0.3)
+    keeper = Watcher(model, mask, buffers=0 if optimizer is PLAIN_SGD else 1)
+    fit(model, DATA, short_training("6it", optimizer=optimizer, precision="auto"), seed=1, mask=mask, keeper=keeper)
+    assert keeper.saves == 6
+    parameters = dict(model.named_parameters())
+    assert all(torch.count_nonzero(parameters[name].cpu()[~kept.cpu()]) == 0 for name, kept in mask.items())
+
+
 class Watcher(MemoryKeeper):
     """Looks at every tensor that would be kept, after every step."""
 
@@ -62,7 +74,7 @@ class Watcher(MemoryKeeper):
             parameter = self._names[int(rest.split(".")[0])] if part == "optimizer" else rest
             if parameter in self._mask and tensor.shape == self._mask[parameter].shape:
                 watched += 1
-                assert torch.count_nonzero(tensor[~self._mask[parameter]]) == 0, name
+                assert torch.count_nonzero(tensor.cpu()[~self._mask[parameter].cpu()]) == 0, name
                 assert torch.count_nonzero(tensor) > 0, name
         assert watched >= self._least
 
