@@ -111,7 +111,6 @@ STORED = {"first": normal(16, 4, 1, 1), "w": sparse(16, 16, 1, 1)}
         ({"c": (100.0, 40.0), "e": (100.0, 95.0), "g": (100.0, 40.0)}, set()),  # dense would need a copy on either side
         ({"c": (100.0, 99.0)}, {"c"}),
     ],
-    ids=str,
 )
 def test_a_sparse_layer_between_dense_ones_pays_for_the_copies(tmp_path: Path, costs, dense):
     assert left_dense(tmp_path, CHAIN, STORED, costs) == dense
