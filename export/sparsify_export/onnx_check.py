@@ -15,6 +15,9 @@ from sparsify.errors import CorruptError, UsageError
 from sparsify_export.runtimes.onnx_file import read_onnx
 from sparsify_export.sparse.operators import packed_weights
 
+LARGEST = 2**31 - 1
+"""Bytes of a protobuf message, and so of a graph with the weights that are inside."""
+
 Dim = int | str | None
 
 

@@ -24,10 +24,9 @@ from sparsify.errors import CorruptError, UsageError
 from sparsify.models.build import prunable
 from sparsify.store.atomic import write_bytes
 from sparsify_export.installed import EXPORTER_OPSET, readable
-from sparsify_export.onnx_check import weight_zeros
+from sparsify_export.onnx_check import LARGEST, weight_zeros
 
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
-_LARGEST = 2**31 - 1
 _NOISY = ("torch.onnx._internal.exporter._registration", "onnxscript.optimizer._constant_folding")
 
 
@@ -60,7 +59,7 @@ def onnx_from_module(
     _strip(model)
     model.doc_string = ""
     helper.set_model_props(model, dict(sorted((metadata or {}).items())))
-    if model.ByteSize() > _LARGEST:
+    if model.ByteSize() > LARGEST:
         raise UsageError(f"{out}: expected a graph under 2 GB, got {model.ByteSize()} bytes; one file cannot hold it")
     onnx.checker.check_model(model, full_check=True)
     _require_zeros(module, model, out)

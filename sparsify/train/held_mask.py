@@ -43,17 +43,17 @@ class HeldMask:
 
     def after_backward(self, step: int) -> None:
         """Zero, in place, the gradients of the weights that are removed; whole layers cost nothing."""
-        if isinstance(self._optimizer, PlainSgd):
-            return
         for weight, kept in self._kept.items():
             if weight.grad is not None:
                 weight.grad.mul_(kept)
 
     def _kept_weights(self) -> dict[nn.Parameter, Tensor]:
+        """Weight -> 1 or 0, of those whose gradients and optimiser state are to be zeroed here."""
         pruned = {name: kept for name, kept in self.mask.items() if not bool(kept.all())}
         weights = {self._parameters[name]: kept.to(self._parameters[name]) for name, kept in pruned.items()}
-        if isinstance(self._optimizer, PlainSgd):
+        if isinstance(self._optimizer, PlainSgd):  # it passes over their gradients itself, and keeps nothing of them
             self._optimizer.kept = weights
+            return {}
         return weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class PlainSgd(torch.optim.Optimizer):
         self.kept: dict[nn.Parameter, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Descend along the gradients; weights without one stay."""
         if closure is not None:
             raise TypeError("PlainSgd.step: expected no closure; the gradients are computed before")

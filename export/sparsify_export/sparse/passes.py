@@ -76,7 +76,7 @@ def sparsify(
     """
     packing, native = kernels()
     model = read_model(source)
-    costs = costs_by(native, call_ns()) if options.min_sparsity == "auto" else costs_by(native, 0.0)
+    costs = costs_by(native, call_ns() if options.min_sparsity == "auto" else 0.0)
     rewritten, plan = rewritten_graph(model, source, options, feeds, packing.pack, costs)
     store(rewritten, plan)
     whole = gather(rewritten, source)

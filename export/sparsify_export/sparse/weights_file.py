@@ -10,12 +10,11 @@ from onnx.external_data_helper import load_external_data_for_model
 
 from sparsify.errors import UsageError
 from sparsify.store.atomic import write_chunks
+from sparsify_export.onnx_check import LARGEST
 from sparsify_export.pruning.tensors import all_tensors, external_place
 from sparsify_export.pruning.wire import Span
 from sparsify_export.pruning.writing import between
 
-LARGEST = 2**31 - 1
-"""Bytes of a protobuf message, and so of a graph with the weights that are inside."""
 _ALIGNED = 4096
 """ONNX Runtime maps tensors that begin at a page into memory, and reads others."""
 
