@@ -65,6 +65,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except ClickException as error:  # the parser's own: usage
+        error.message = error.message.removeprefix("Value error, ")  # what pydantic, within it, puts before
         if "--json" in sys.argv:
             print(json.dumps({"error": error.format_message(), "exit_code": error.exit_code}))
         error.show()

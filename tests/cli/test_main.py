@@ -19,7 +19,7 @@ def sparsify(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "told"),
     [
-        (("ls", "nope", "--json"), 2, "nope"),
+        (("ls", "nope", "--json"), 2, "Invalid value for 'kind': 'nope' is not one of"),
         (("run", "--json"), 2, "Missing argument"),
         (("verb", "--json"), 2, "No such command"),
         (("run", "no-such-recipe", "--json"), 9, "no-such-recipe"),
