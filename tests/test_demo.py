@@ -1,16 +1,20 @@
-"""The demo: the shipped digits recipe, whole, through every stage; and what its tickets then become."""
+"""The demo: the digits recipe, whole, by the wheel in an empty environment; and what its tickets then become."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import onnx
 import pytest
 
-pytestmark = pytest.mark.slow
+from cases_installed import run_alone
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def sparsify(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -20,17 +24,42 @@ def sparsify(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("runs") / "digits"
-    done = sparsify("run", "digits", "--run-dir", root)
-    assert done.returncode == 0, done.stderr
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment that holds the wheel, the `cpu` extra and nothing else."""
+    folder = tmp_path_factory.mktemp("empty")
+    run_alone(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    [wheel] = folder.glob("*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    found = folder / "venv" / "bin"
+    pip = (found / "python", "-m", "pip", "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt")
+    run_alone(*pip, f"sparsify-tickets[cpu] @ {wheel.as_uri()}", cwd=folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def demo(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole recipe, as a user has it: no checkout, no extra but `cpu`."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = run_alone(installed / "sparsify", "run", "digits", "--run-dir", "digits", cwd=folder)
     assert done.stderr.rstrip().endswith("report.html")
-    return root
+    return folder / "digits"
 
 
 @pytest.fixture(scope="module")
 def metrics(demo: Path) -> dict[str, object]:
     return json.loads((demo / "metrics.json").read_text())
+
+
+def test_the_installed_wheel_lists_its_recipes(installed: Path, tmp_path: Path):
+    listed = json.loads(run_alone(installed / "sparsify", "ls", "recipes", "--json", cwd=tmp_path).stdout)
+    shipped = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
+    assert shipped <= {entry["name"] for entry in listed["recipes"]}
+
+
+def test_the_installed_wheel_ends_with_an_answer_and_verifies_it(installed: Path, demo: Path, metrics):
+    assert metrics["run.name"] == "digits" and metrics["answer"]
+    assert {"manifest.json", "metrics.json", "report.html"} <= {path.name for path in demo.iterdir()}
+    run_alone(installed / "sparsify", "verify", demo, cwd=demo.parent)
 
 
 def test_sparse_tickets_match_dense_and_beat_redrawn_ones(metrics):

@@ -1,37 +1,27 @@
-"""What is built is what is needed: the wheel's content, and the digits recipe from it in an empty environment."""
+"""What is built is what is needed: the content of the wheel and of the sdist; `test_demo.py` runs the wheel."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from email.parser import Parser
 from pathlib import Path
 
 import pytest
 
+from cases_installed import run_alone
+
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-def _run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run where no checkout is on the path; show what was said if it fails."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command} exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     """A folder with the sdist made from the checkout, and the wheel made from that sdist."""
     folder = tmp_path_factory.mktemp("dist")
-    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    run_alone(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     return folder
 
 
@@ -39,28 +29,6 @@ def built(tmp_path_factory) -> Path:
 def wheel(built) -> Path:
     [path] = built.glob("*.whl")
     return path
-
-
-@pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory) -> Path:
-    """The `bin` of an environment that holds the wheel, the `cpu` extra and nothing else."""
-    folder = tmp_path_factory.mktemp("empty")
-    venv.create(folder / "venv", with_pip=True)
-    bin_folder = folder / "venv" / "bin"
-    wish = f"sparsify-tickets[cpu] @ {wheel.as_uri()}"
-    _run(
-        bin_folder / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-compile",
-        "-c",
-        ROOT / "constraints.txt",
-        wish,
-        cwd=folder,
-    )
-    return bin_folder
 
 
 def test_wheel_holds_both_packages_the_recipes_and_nothing_else(wheel):
@@ -119,20 +87,3 @@ def test_sdist_builds_and_holds_no_tests_and_no_runs(built):
     tops = {name.split("/")[0] for name in names}
     assert {"pyproject.toml", "LICENSE", "README.md", "sparsify", "export", "recipes"} <= tops
     assert not tops & {"tests", "runs", "benchmarks", ".venv", ".ci"}
-
-
-def test_installed_wheel_lists_its_recipes(installed, tmp_path):
-    listed = json.loads(_run(installed / "sparsify", "ls", "recipes", "--json", cwd=tmp_path).stdout)
-    assert {Path(name).stem for name in RECIPES} <= {entry["name"] for entry in listed["recipes"]}
-
-
-def test_installed_wheel_runs_the_digits_recipe_to_its_answer(installed, tmp_path):
-    """The whole recipe, as a user has it: no checkout, no extra but `cpu`."""
-    sparsify = installed / "sparsify"
-    done = _run(sparsify, "run", "digits", "--run-dir", "digits", "--json", cwd=tmp_path)
-    metrics = json.loads(done.stdout)["metrics"]
-    assert metrics["run.name"] == "digits" and metrics["answer"]
-    assert {"manifest.json", "metrics.json", "report.html"} <= {path.name for path in (tmp_path / "digits").iterdir()}
-    _run(sparsify, "verify", "digits", cwd=tmp_path)
-    gate = _run(sparsify, "gate", "digits", "--json", cwd=tmp_path)
-    assert {check["check"] for check in json.loads(gate.stdout)["checks"]} == {"accuracy_drop", "size"}
