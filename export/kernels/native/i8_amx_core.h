@@ -1,6 +1,6 @@
 // What both AMX kernels do: panels of 32 rows times pairs of 16 tokens or positions. Included by *_amx files only.
 //
-// Loop order: panel, chunk of steps, pair, step. A chunk's weights (12 KB) are expanded into L1 and used for all pairs
+// Loop order: panel, chunk of steps, pair, step. A chunk's weights (12 KB; up to 24 KB where that is all) are expanded into L1 and used for all pairs
 // of the block; sums wait in memory between chunks. Activations stream past L1 (TILELOADDT1) so as not to push them
 // out. A tile product takes 16 cycles and leaves the vector units idle: between products a few lines of the next chunk
 // are expanded (vpexpandb: mask and packed bytes to 64 bytes) and a few lines of the last pair's sums are scaled and
@@ -11,6 +11,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <limits>
 
 #include "i8_amx.h"
 
@@ -35,33 +36,61 @@ class Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-// Writes the lines of panels one after the other, as many at a time as asked.
+// Brings the lines of panels into L1 one after the other, as many at a time as asked: compressed ones are expanded to
+// `out`, dense ones are fetched where they lie.
 class Expander {
  public:
-  Expander() = default;  // of dense weights, where there is nothing to expand
   Expander(const PanelView& weights, int64_t panel)
-      : mask_(weights.masks + panel * weights.steps * step_lines), value_(weights.values + weights.starts[panel]) {}
+      : compressed_(weights.masks != nullptr),
+        mask_(compressed_ ? weights.masks + panel * weights.steps * step_lines : nullptr),
+        value_(compressed_ ? weights.values + weights.starts[panel] : weights.dense + panel * weights.steps * step_bytes) {}
 
   void aim(uint8_t* out, int64_t lines) {
     out_ = out;
     left_ = lines;
   }
-  void expand(int64_t lines) {
+  void bring(int64_t lines) {
     if (lines > left_) lines = left_;
     left_ -= lines;
+    if (compressed_) expand(lines);
+    else fetch(lines);
+  }
+  void finish() { bring(left_); }
+
+ private:
+  void fetch(int64_t lines) {
+    for (; lines > 0; --lines, value_ += 64) __builtin_prefetch(value_);
+  }
+  void expand(int64_t lines) {
     for (; lines > 0; --lines, out_ += 64) {
       const uint64_t mask = *mask_++;
       _mm512_store_si512(out_, _mm512_maskz_expand_epi8(mask, _mm512_loadu_si512(value_)));
       value_ += _mm_popcnt_u64(mask);
     }
   }
-  void finish() { expand(left_); }
 
- private:
-  const uint64_t* mask_ = nullptr;
-  const int8_t* value_ = nullptr;
+  bool compressed_;
+  const uint64_t* mask_;
+  const int8_t* value_;
   uint8_t* out_ = nullptr;
   int64_t left_ = 0;
+};
+
+// An activation that only bounds its results is two instructions without a branch.
+struct Bounds {
+  Bounds() = default;
+  explicit Bounds(Activation activation)
+      : suffice(activation == Activation::none || activation == Activation::relu || activation == Activation::relu6) {
+    if (activation != Activation::none) least = 0;
+    if (activation == Activation::relu6) most = 6;
+  }
+  // A NaN is passed on: where one operand is a NaN, max and min give the second.
+  [[gnu::always_inline]] __m512 within(__m512 y) const {
+    return _mm512_min_ps(_mm512_set1_ps(most), _mm512_max_ps(_mm512_set1_ps(least), y));
+  }
+
+  float least = -std::numeric_limits<float>::infinity(), most = std::numeric_limits<float>::infinity();
+  bool suffice = false;
 };
 
 // Which of a product's operands the activations are decides which is signed and how the result lies:
@@ -158,7 +187,8 @@ template <Operand activations, typename Job>
 inline void run_panels(const Job& job, const PanelView& weights, int64_t pairs, int64_t first, int64_t count,
                        uint8_t* room) {
   const Tiles tiles;
-  const int64_t chunks = (weights.steps + chunk_steps - 1) / chunk_steps, all = count * chunks;
+  const int64_t chunks = weights.steps <= most_chunk_steps ? 1 : (weights.steps + chunk_steps - 1) / chunk_steps;
+  const int64_t all = count * chunks;
   const int64_t chunk_of = (weights.steps + chunks - 1) / chunks;
   int32_t* const sums = reinterpret_cast<int32_t*>(room);
   uint8_t* const expanded = room + pairs * pair_sums_bytes;
@@ -167,18 +197,16 @@ inline void run_panels(const Job& job, const PanelView& weights, int64_t pairs, 
     const int64_t e = begin(chunk) + chunk_of;
     return e < weights.steps ? e : weights.steps;
   };
-  const auto place = [&](int64_t chunk) { return expanded + chunk % 2 * chunk_steps * step_bytes; };
+  const auto place = [&](int64_t chunk) { return expanded + chunk % 2 * most_chunk_steps * step_bytes; };
   const auto lines = [&](int64_t chunk) { return chunk < all ? (end(chunk) - begin(chunk)) * step_lines : 0; };
   const bool compressed = weights.masks != nullptr;
-  Expander next = compressed ? Expander(weights, first) : Expander();
-  if (compressed) {
-    next.aim(place(0), lines(0));
-    next.finish();
-  }
+  Expander next(weights, first);
+  next.aim(place(0), lines(0));
+  next.finish();
   typename Job::Results results;
   for (int64_t chunk = 0; chunk < all; ++chunk) {
     const int64_t panel = first + chunk / chunks, from = begin(chunk), to = end(chunk);
-    if (compressed) next.aim(place(chunk + 1), lines(chunk + 1));
+    next.aim(place(chunk + 1), lines(chunk + 1));
     const uint8_t* w = compressed ? place(chunk)
                                   : reinterpret_cast<const uint8_t*>(weights.dense) +
                                         (panel * weights.steps + from) * step_bytes;
@@ -188,7 +216,7 @@ inline void run_panels(const Job& job, const PanelView& weights, int64_t pairs, 
       int32_t* sum = sums + i * pair_sums_bytes / 4;
       typename Job::Results mine = to == weights.steps ? job.results(panel, i, sum) : typename Job::Results();
       const auto between = [&] {
-        next.expand(next_lines);
+        next.bring(next_lines);
         results.store(result_lines);
         mine.prefetch(result_lines);
       };

@@ -104,7 +104,9 @@ constexpr KernelInfo AMX_DENSE = {
     [](const Cpu& cpu, const Weights& weights, const Shape&) {
       return is_i8(weights) && cpu.amx_int8 && cpu.avx512_vbmi2 && cpu.avx512_vnni && weights.pattern == Pattern::dense;
     },
-    [](const Weights& weights, const Shape& shape) { return tiled(weights, shape, 27); },
+    [](const Weights& weights, const Shape& shape) {
+      return tiled(weights, shape, 64 * calibration(f32::best_loops()).stream_byte / cycle_ns(f32::best_loops()));
+    },
     prepare_amx};
 
 #endif

@@ -29,7 +29,7 @@ _MARGIN_US = 0.5
 """What a sparse layer must be expected to gain: layers of a few microseconds are timed no better than that."""
 
 _DENSE_PENALTY = 1.25
-"""Dense integers must be expected to be so many times as fast as sparse ones before they are stored instead."""
+"""Dense integers must be expected to be so many times as fast as sparse ones before they are stored in more bytes."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Rule:
             for precision in self._precisions
             for pattern in self._patterns(matrix, precision)
         ]
-        best = min(candidates, key=_preference)
+        best = _best(candidates)
         if best.blob is None or not self._compared or self.dense_cost is None:
             return best
         dense_us = self.dense_cost(fused.layer) / 1e3
@@ -123,15 +123,21 @@ class Rule:
         if self.costs is None:
             # Blocks are what 8-bit dot products take; in fp32 they only save bits of the mask.
             return blocks if blocks and precision == "i8" else ["unstructured"]
-        dense = ["dense"] if precision == "i8" and self.min_sparsity is None else []
+        dense = ["dense"] if precision == "i8" else []
         return ["unstructured", *blocks, *dense]
 
 
-def _preference(candidate: Chosen) -> float:
-    """Microseconds, and more for weights stored densely: a tie is not worth several times the bytes."""
-    if candidate.sparse_us is None:
-        return math.inf
-    return candidate.sparse_us * (_DENSE_PENALTY if candidate.pattern == "dense" else 1.0)
+def _best(candidates: Sequence[Chosen]) -> Chosen:
+    """The least microseconds, where dense storage of more bytes than the sparse takes counts for more; then fewest bytes."""
+    fewest = min((one.blob.nbytes for one in candidates if one.blob is not None and one.pattern != "dense"), default=0)
+
+    def preference(one: Chosen) -> tuple[float, int]:
+        if one.blob is None or one.sparse_us is None:
+            return math.inf, 0
+        penalty = _DENSE_PENALTY if one.pattern == "dense" and one.blob.nbytes > fewest else 1.0
+        return one.sparse_us * penalty, one.blob.nbytes
+
+    return min(candidates, key=preference)
 
 
 def _expected(candidates: Sequence[Chosen]) -> str:

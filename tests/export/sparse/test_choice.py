@@ -123,6 +123,17 @@ def test_dense_integers_are_stored_only_where_they_are_clearly_faster(tmp_path: 
     assert chosen.pattern == pattern
 
 
+@pytest.mark.parametrize("least", [None, 0.0])
+@pytest.mark.parametrize(("weights", "pattern"), [(normal(24, 16), "dense"), (sparse(24, 16), "unstructured")])
+def test_of_equally_fast_integers_those_of_fewer_bytes_are_stored(tmp_path: Path, weights, pattern, least):
+    _, _, fused = found(tmp_path, weights)
+    rule = Rule(pack, "i8", min_sparsity=least, costs=lambda *_: {"any": 5.0}, dense_cost=lambda layer: 10_000.0)
+    chosen = rule.choose(fused, (1, 5, 24))
+    assert chosen.pattern == pattern
+    smallest = min(pack(fused.matrix, precision="i8", pattern=one).nbytes for one in ("dense", "unstructured"))
+    assert chosen.blob is not None and chosen.blob.nbytes == smallest
+
+
 @pytest.mark.parametrize(
     ("integers", "floats", "precision", "reason"),
     [
