@@ -128,7 +128,7 @@ class Rule:
 
 
 def _best(candidates: Sequence[Chosen]) -> Chosen:
-    """The least microseconds, where dense storage of more bytes than the sparse takes counts for more; then fewest bytes."""
+    """The least microseconds, where dense storage of more bytes than sparse counts for more; then the fewest bytes."""
     fewest = min((one.blob.nbytes for one in candidates if one.blob is not None and one.pattern != "dense"), default=0)
 
     def preference(one: Chosen) -> tuple[float, int]:
