@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, checker, helper, numpy_helper, save
 
 Weight = NDArray[np.float32]
+Block = tuple[int, int]
+"""Consecutive outputs and inputs whose weights are kept or zero together."""
+SINGLE: Block = (1, 1)
 
 
-def bert_base(sparsity: float, *, block: int = 1, tokens: int = 128, layers: int = 12) -> ModelProto:
+def bert_base(sparsity: float, *, block: Block = SINGLE, tokens: int = 128, layers: int = 12) -> ModelProto:
     """The encoder of BERT-base (Devlin et al. 2019): 12 layers of width 768 and 12 heads, from embeddings."""
     width, heads, hidden = 768, 12, 3072
     g = _Graph(sparsity, block)
@@ -38,7 +41,7 @@ def bert_base(sparsity: float, *, block: int = 1, tokens: int = 128, layers: int
     return g.model([1, tokens, width], x, [1, tokens, width])
 
 
-def resnet50(sparsity: float, *, block: int = 1, side: int = 224) -> ModelProto:
+def resnet50(sparsity: float, *, block: Block = SINGLE, side: int = 224) -> ModelProto:
     """ResNet-50 (He et al. 2016, with the stride in the 3x3), BatchNorm folded away, from images [1, 3, side, side]."""
     g = _Graph(sparsity, block)
     x = g.conv("x", 3, 64, 7, stride=2, dense=True, relu=True)
@@ -56,7 +59,7 @@ def resnet50(sparsity: float, *, block: int = 1, side: int = 224) -> ModelProto:
     return g.classified(x, channels, [1, 3, side, side])
 
 
-def mobilenet_v2(sparsity: float, *, block: int = 1, side: int = 224) -> ModelProto:
+def mobilenet_v2(sparsity: float, *, block: Block = SINGLE, side: int = 224) -> ModelProto:
     """MobileNetV2 (Sandler et al. 2018), BatchNorm folded away; only its 1x1 convolutions are sparse."""
     g = _Graph(sparsity, block)
     x = g.relu6(g.conv("x", 3, 32, 3, stride=2, dense=True))
@@ -74,19 +77,19 @@ def mobilenet_v2(sparsity: float, *, block: int = 1, side: int = 224) -> ModelPr
     return g.classified(x, 1280, [1, 3, side, side])
 
 
-def gemv(sparsity: float, *, block: int = 1, size: int = 4096) -> ModelProto:
+def gemv(sparsity: float, *, block: Block = SINGLE, size: int = 4096) -> ModelProto:
     """One square linear layer on one token, as autoregressive decoding has them."""
     return linear(sparsity, size, size, 1, block=block)
 
 
-def linear(sparsity: float, columns: int, rows: int, tokens: int, *, block: int = 1) -> ModelProto:
+def linear(sparsity: float, columns: int, rows: int, tokens: int, *, block: Block = SINGLE) -> ModelProto:
     """One linear layer."""
     g = _Graph(sparsity, block)
     return g.model([tokens, columns], g.linear("x", columns, rows), [tokens, rows])
 
 
 def convolution(
-    sparsity: float, inputs: int, outputs: int, kernel: int, side: int, *, stride: int = 1, block: int = 1
+    sparsity: float, inputs: int, outputs: int, kernel: int, side: int, *, stride: int = 1, block: Block = SINGLE
 ) -> ModelProto:
     """One convolution of an image [1, inputs, side, side], padded so that a stride of 1 keeps its size."""
     g = _Graph(sparsity, block)
@@ -120,7 +123,7 @@ def input_of(model: ModelProto, seed: int = 0) -> NDArray[np.float32]:
 class _Graph:
     """A graph being built: nodes and initialisers in order, names counted."""
 
-    def __init__(self, sparsity: float, block: int) -> None:
+    def __init__(self, sparsity: float, block: Block) -> None:
         self._sparsity, self._block = sparsity, block
         self._nodes, self._tensors = [], []
         self._random = np.random.default_rng(0)
@@ -187,15 +190,15 @@ class _Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
     def _weight(self, rows: int, columns: int, *, dense: bool) -> Weight:
-        """Gaussian [rows, columns]; of each layer an exact count of weights, or of blocks within a row, is zero."""
+        """Gaussian [rows, columns]; of each layer an exact count of weights, or of blocks, is zero."""
         weight = self._random.standard_normal((rows, columns), dtype=np.float32)
         if dense or not self._sparsity:
             return weight * np.float32(columns**-0.5)
-        block = self._block if columns % self._block == 0 else 1
-        blocks = rows * columns // block
+        high, wide = self._block if rows % self._block[0] == 0 and columns % self._block[1] == 0 else SINGLE
+        blocks = rows * columns // (high * wide)
         kept = np.zeros(blocks, bool)
         kept[self._random.permutation(blocks)[: round(blocks * (1 - self._sparsity))]] = True
-        weight *= np.repeat(kept, block).reshape(rows, columns)
+        weight *= kept.reshape(rows // high, columns // wide).repeat(high, axis=0).repeat(wide, axis=1)
         return weight * np.float32((columns * (1 - self._sparsity)) ** -0.5)
 
     def _small(self, rows: int) -> Weight:
