@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 
 
 def xnnpack(weight: Floats, bias: Floats, x: Floats, stride: int) -> Callable[[], Floats]:
-    """The layer on one thread: weight [outputs, inputs], or [outputs, inputs, height, width] and images channels last."""
+    """The layer on one thread: weight [outputs, inputs] or [outputs, inputs, height, width], images channels last."""
     if weight.ndim == 4:
         weight, x = weight.transpose(0, 2, 3, 1), x.transpose(0, 2, 3, 1)
         sides = [-(-side // stride) for side in x.shape[1:3]]
