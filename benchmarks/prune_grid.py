@@ -140,9 +140,9 @@ def page(path: Path, grid: dict[str, Any], rows: Sequence[Row]) -> str:
         if seeds
         else "paired example by example"
     )
-    told, shown = grid.get("told", ""), path.resolve().relative_to(ROOT)
+    shown = path.resolve().relative_to(ROOT) if path.resolve().is_relative_to(ROOT) else path
     return (
-        f"# {path.stem}\n\n{told}\n\nEvery row is one `sparsify prune`{' a seed' * bool(seeds)}; "
+        f"# {path.stem}\n\n{grid.get('told', '')}\n\nEvery row is one `sparsify prune`{' a seed' * bool(seeds)}; "
         f"`python benchmarks/prune_grid.py {shown} --scratch FOLDER` repeats them.\n"
         f"Measured on (processor, cores, torch) {where}; load average while latency was taken: {load(rows)}.\n"
         f"Drops are dense minus pruned, {paired}; speedups are over dense fp32 on ONNX Runtime CPU.\n\n"
