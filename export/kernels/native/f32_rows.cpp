@@ -25,10 +25,7 @@ Value value_at(const Weights& weights, uint64_t index) {
 
 bool kept(const Weights& weights, int32_t mask_row, int32_t bit) {
   if (weights.mask == nullptr) return true;
-  uint64_t word;
-  const auto* bytes = reinterpret_cast<const std::byte*>(weights.mask);
-  std::memcpy(&word, bytes + (static_cast<int64_t>(mask_row) * weights.mask_words() + bit / 64) * 8, 8);
-  return (word >> (bit % 64) & 1) != 0;
+  return (weights.mask_word(int64_t{mask_row} * weights.mask_words() + bit / 64) >> (bit % 64) & 1) != 0;
 }
 
 }  // namespace

@@ -1,13 +1,10 @@
 // Loop order: panel of 32 rows, step, line, token. A line is 16 rows' next four columns, so lanes are rows: a token's
 // four bytes are broadcast and nothing is summed across lanes. Weights go once through, expanded in registers.
-#include "epilogue_loops.h"
-#include "f32_vector_avx512.h"
 #include "i8_gemv.h"
+#include "i8_token_results.h"
 
 namespace sparsify {
 namespace {
-
-using Vector = avx512::Vector;
 
 // Where the next line of 64 weights comes from.
 template <bool compressed>
@@ -42,15 +39,9 @@ struct Lines<false> {
 
 void finish(const Gemv& product, int64_t token, int64_t row, __m512i sums) {
   const PanelView& weights = product.weights;
-  const Epilogue& epilogue = product.epilogue;
-  const __mmask16 lanes = Vector::first(weights.rows - row);
-  const int64_t at = token * weights.rows + row;
-  const __m512i sum = _mm512_add_epi32(sums, _mm512_load_si512(weights.offsets + row));
-  const __m512 scale = _mm512_mul_ps(Vector::set(product.token_steps[token]), Vector::load(weights.scales + row));
-  const __m512 bias = epilogue.bias ? Vector::load(epilogue.bias + row, lanes) : Vector::zero();
-  __m512 y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, bias);
-  if (epilogue.residual) y = _mm512_add_ps(y, Vector::load(epilogue.residual + at, lanes));
-  Vector::store(product.y + at, lanes, epilogue::activate<Vector>(epilogue.activation, y));
+  const SixteenRows to(product.epilogue, weights.offsets, weights.scales, row,
+                       avx512::Vector::first(weights.rows - row));
+  to.store(sums, product.token_steps[token], product.y, token * weights.rows + row);
 }
 
 template <int tokens, bool compressed>

@@ -2,20 +2,8 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
 namespace sparsify {
-
-namespace {
-
-// The blob may lie anywhere, so a word of the mask need not be aligned.
-uint64_t mask_word(const Weights& weights, int64_t i) {
-  uint64_t word;
-  std::memcpy(&word, reinterpret_cast<const std::byte*>(weights.mask) + 8 * i, 8);
-  return word;
-}
-
-}  // namespace
 
 AlignedArray<int8_t> dense_integers(const Weights& weights) {
   const int64_t rows = weights.rows, columns = weights.columns;
@@ -29,7 +17,7 @@ AlignedArray<int8_t> dense_integers(const Weights& weights) {
   for (int64_t band = 0; band < weights.mask_rows(); ++band) {
     for (int64_t word = 0; word < words; ++word) {
       // Bits low to high; a block is `high` rows of `wide` columns, and stores its values even past the matrix' end.
-      for (uint64_t bits = mask_word(weights, band * words + word); bits != 0; bits &= bits - 1) {
+      for (uint64_t bits = weights.mask_word(band * words + word); bits != 0; bits &= bits - 1) {
         const int64_t column = (word * 64 + std::countr_zero(bits)) * wide;
         for (int64_t row = band * high; row < (band + 1) * high; ++row) {
           for (int64_t k = column; k < column + wide; ++k, ++value) {

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <vector>
 
-#include "epilogue.h"
 #include "i8_amx.h"
 #include "i8_gemv.h"
 #include "i8_integers.h"
 #include "i8_prepared.h"
 #include "i8_share.h"
+#include "i8_token_blocks.h"
 #include "quantize.h"
 
 namespace sparsify {
@@ -34,33 +34,29 @@ class PanelLayer final : public Prepared {
         run_gemv(problem, {t, std::min(problem.n, t + most_gemv_tokens)}, pool);
       }
     } else {
-      const int64_t blocks = (problem.n + most_tokens - 1) / most_tokens;
-      for (int64_t i = 0; i < blocks; ++i) run_block(problem, share_of(problem.n, blocks, i, 32), pool);
+      for_blocks(problem.n, most_tokens, 32, [&](Range tokens) { run_block(problem, tokens, pool); });
     }
   }
 
  private:
   void run_block(const Problem& problem, Range tokens, Pool& pool) const {
-    if (tokens.count() == 0) return;
     const PanelView weights = panels_.view();
     const int64_t n = tokens.count(), pairs = (n + 31) / 32, pair_bytes = weights.steps * step_bytes;
     uint8_t* const tiles = thread_scratch(Scratch::activations, static_cast<size_t>(pairs * pair_bytes));
     float* const steps = reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(n) * 4));
-    const int64_t shares = std::min<int64_t>(pool.threads(), pairs);
-    pool.for_each(static_cast<size_t>(shares), [&](size_t i) {
-      const Range mine = share_of(n, shares, static_cast<int64_t>(i), 32);
+    for_shares(pool, n, [&](Range mine) {
       for (int64_t t = mine.begin; t < mine.end; ++t) {
         uint8_t* const tile = tiles + t / 32 * pair_bytes + t % 32 * 64;
         steps[t] = quantizer().token(problem.x + (tokens.begin + t) * columns_, columns_, tile, step_bytes);
       }
-    });
+    }, 32);
     const amx::Tokens product{weights, tiles, offsets_.data(), steps, n, problem.y + tokens.begin * weights.rows,
-                              epilogue_from(problem, tokens.begin)};
-    for_panels(pool, [&](Range mine) {
+                              epilogue_from(problem, tokens.begin, weights.rows)};
+    for_shares(pool, weights.panels, [&](Range mine) {
       uint8_t* const room = thread_scratch(Scratch::panels, static_cast<size_t>(amx::room_bytes(pairs)));
       amx::multiply_tokens(product, mine.begin, mine.count(), room);
     });
-    normalise(problem, tokens, pool);
+    normalise(problem, tokens, weights.rows, pool);
   }
 
   void run_gemv(const Problem& problem, Range tokens, Pool& pool) const {
@@ -73,34 +69,9 @@ class PanelLayer final : public Prepared {
       steps[t] = quantizer().token(x, columns_, bytes + t * row_bytes, step_columns);
     }
     const Gemv product{weights, bytes, steps, tokens.count(), problem.y + tokens.begin * weights.rows,
-                       epilogue_from(problem, tokens.begin)};
-    for_panels(pool, [&](Range mine) { multiply_gemv(product, mine.begin, mine.count()); });
-    normalise(problem, tokens, pool);
-  }
-
-  template <typename F>
-  void for_panels(Pool& pool, F&& f) const {
-    const int64_t panels = panels_.view().panels, parts = std::min<int64_t>(pool.threads(), panels);
-    pool.for_each(static_cast<size_t>(parts), [&](size_t i) { f(share_of(panels, parts, static_cast<int64_t>(i))); });
-  }
-
-  Epilogue epilogue_from(const Problem& problem, int64_t token) const {
-    Epilogue epilogue = problem.epilogue;
-    if (epilogue.residual) epilogue.residual += token * panels_.view().rows;
-    return epilogue;
-  }
-
-  // LayerNorm needs whole tokens, which several panels, so perhaps several threads, have written.
-  void normalise(const Problem& problem, Range tokens, Pool& pool) const {
-    if (!problem.epilogue.norm_scale) return;
-    Epilogue norm = problem.epilogue;
-    norm.residual = nullptr;
-    norm.activation = Activation::none;
-    const int64_t shares = std::min<int64_t>(pool.threads(), tokens.count());
-    pool.for_each(static_cast<size_t>(shares), [&](size_t i) {
-      const Range mine = share_of(tokens.count(), shares, static_cast<int64_t>(i));
-      finish_token_major(norm, problem.y, panels_.view().rows, tokens.begin + mine.begin, mine.count());
-    });
+                       epilogue_from(problem, tokens.begin, weights.rows)};
+    for_shares(pool, weights.panels, [&](Range mine) { multiply_gemv(product, mine.begin, mine.count()); });
+    normalise(problem, tokens, weights.rows, pool);
   }
 
   int64_t columns_;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string>
 
@@ -37,6 +38,11 @@ struct Weights {
   int32_t mask_rows() const { return (rows + rows_per_bit() - 1) / rows_per_bit(); }
   int32_t mask_bits() const { return (columns + columns_per_bit() - 1) / columns_per_bit(); }
   int32_t mask_words() const { return (mask_bits() + 63) / 64; }
+  uint64_t mask_word(int64_t i) const {  // the blob may lie anywhere, so a word need not be aligned
+    uint64_t word;
+    std::memcpy(&word, reinterpret_cast<const std::byte*>(mask) + 8 * i, sizeof word);
+    return word;
+  }
   size_t value_bytes() const { return precision == Precision::f32 ? 4 : precision == Precision::i8 ? 1 : 2; }
 };
 
