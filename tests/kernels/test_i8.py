@@ -9,6 +9,9 @@ The bound on quantisation itself: a byte is within step / 2 of its activation, a
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,6 +34,8 @@ except native.KernelError as error:
 Floats = NDArray[np.float32]
 PATTERNS = ("dense", "unstructured", "block_1x4", "rows_16", "rows_32")
 KERNELS = [name for name in native.kernel_names() if name.startswith("i8-")]
+SERVES = {"i8-amx-dense": "dense", "i8-amx-rows": "rows_16"}
+"""A pattern that a kernel serves, where it is not unstructured."""
 ROUNDING = 4e-7
 """Of float32, relative to the product's and the bias' magnitudes: half a unit each for the scales and the result."""
 
@@ -108,6 +113,57 @@ def test_linear_gives_the_same_integers_in_every_kernel(
     assert_agree(results, product + bias, np.abs(product) + np.abs(bias))
 
 
+@pytest.mark.parametrize("pattern", ["rows_16", "rows_32"])
+@pytest.mark.parametrize("n", [1, 17, 33, 64, 97, 128, 130])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_panels_of_rows_may_keep_no_column_or_every_one(pattern: Any, n: int, threads: int) -> None:
+    """Panels that keep nothing, all, one column, exactly a step's 64 and one more; the last one has a few rows only."""
+    rng = np.random.default_rng(n)
+    high, columns = int(pattern[5:]), 200
+    kept = np.zeros((7, columns), bool)
+    for panel, count in enumerate((0, columns, 1, 64, 65, 0, 40)):
+        kept[panel, rng.permutation(columns)[:count]] = True
+    mask = np.repeat(kept, high, axis=0)[: 6 * high + 5]
+    weight = np.where(mask, rng.standard_normal(mask.shape), 0).astype(np.float32)
+    x, bias = rng.standard_normal((n, columns)).astype(np.float32), rng.standard_normal(len(mask)).astype(np.float32)
+    layers = kernels_that_serve(
+        lambda kernel: SparseLinear(weight, bias=bias, precision="i8", pattern=pattern, kernel=kernel, threads=threads)
+    )
+    assert ("i8-amx-rows" in layers) == ("i8-amx" in layers)
+    w, scale = integers_of(weight)
+    q, step = quantised(x, np.abs(x).max(1, keepdims=True))
+    product = (q @ w.T) * (step * scale)
+    results = {name: layer(x) for name, layer in layers.items()}
+    assert_agree(results, product + bias, np.abs(product) + np.abs(bias))
+
+
+@pytest.mark.skipif("amx-int8" not in native.describe_cpu(), reason="this processor has no AMX")
+@pytest.mark.parametrize(("pattern", "high"), [("rows_16", 16), ("rows_32", 32)])
+def test_auto_multiplies_kept_columns_alone_where_few_are_kept(pattern: Any, high: int) -> None:
+    """So few that it is the cheapest at any rate that AMX may have here at the moment."""
+    rng = np.random.default_rng(0)
+    weight = pruned(rng, 768, 3072, 0.99, pattern)
+    assert SparseLinear(weight, precision="i8", pattern=pattern, expected_n=128).kernel == "i8-amx-rows"
+    costs = native.linear_costs(pack(weight, precision="i8", pattern=pattern), n=128)
+    denser = native.linear_costs(pack(pruned(rng, 768, 3072, 0.5, pattern), precision="i8", pattern=pattern), n=128)
+    assert costs["i8-amx-rows"] < denser["i8-amx-rows"]
+    assert costs["i8-amx"] == denser["i8-amx"]
+    assert "i8-amx-rows" not in native.linear_costs(pack(weight, precision="i8"), n=128)
+
+
+def test_without_amx_no_kernel_of_tiles_is_offered() -> None:
+    program = """
+import numpy as np
+from sparsify_kernels import native, pack
+for pattern in ("dense", "rows_32"):
+    print(*native.linear_costs(pack(np.ones((64, 64), np.float32), precision="i8", pattern=pattern), n=64))
+"""
+    environment = os.environ | {"SPARSIFY_KERNELS_ISA": "avx512-fp16", "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert "i8-portable" in ran.stdout
+    assert "amx" not in ran.stdout
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), pattern=st.sampled_from(PATTERNS), seed=st.integers(0, 2**32 - 1))
 def test_convolution_gives_the_same_integers_in_every_kernel(data: st.DataObject, pattern: Any, seed: int) -> None:
@@ -171,7 +227,7 @@ def convolution_of_integers(
 def test_sizes_may_change_from_call_to_call_and_thread_to_thread(kernel: str) -> None:
     """A layer keeps how the last image was laid out: no other image may be read by it."""
     rng = np.random.default_rng(11)
-    pattern: Any = "dense" if kernel.endswith("dense") else "unstructured"
+    pattern: Any = SERVES.get(kernel, "unstructured")
     weight = rng.standard_normal((24, 16, 3, 3)).astype(np.float32)
 
     def made() -> SparseConv:
@@ -209,9 +265,7 @@ def test_what_is_not_finite_is_not_hidden(kernel: str, bad: float) -> None:
     weight, x = rng.standard_normal((40, 70)).astype(np.float32), rng.standard_normal((20, 70)).astype(np.float32)
     x[3, 5] = bad
     try:
-        layer = SparseLinear(
-            weight, precision="i8", pattern="dense" if kernel.endswith("dense") else "unstructured", kernel=kernel
-        )
+        layer = SparseLinear(weight, precision="i8", pattern=SERVES.get(kernel, "unstructured"), kernel=kernel)
     except ValueError as error:
         pytest.skip(str(error))
     y = layer(x)
@@ -219,9 +273,10 @@ def test_what_is_not_finite_is_not_hidden(kernel: str, bad: float) -> None:
     assert np.isfinite(np.delete(y, 3, 0)).all()
 
 
-def test_epilogue_follows_in_order() -> None:
+@pytest.mark.parametrize("pattern", ["block_1x4", "rows_16", "rows_32"])
+def test_epilogue_follows_in_order(pattern: Any) -> None:
     rng = np.random.default_rng(7)
-    weight, x = pruned(rng, 50, 130, 0.8, "block_1x4"), rng.standard_normal((37, 130)).astype(np.float32)
+    weight, x = pruned(rng, 50, 130, 0.8, pattern), rng.standard_normal((37, 130)).astype(np.float32)
     residual = rng.standard_normal((37, 50)).astype(np.float32)
     norm = rng.standard_normal(50).astype(np.float32), rng.standard_normal(50).astype(np.float32), 1e-3
     w, scale = integers_of(weight)
@@ -230,7 +285,7 @@ def test_epilogue_follows_in_order() -> None:
     y = (y - y.mean(1, keepdims=True)) / np.sqrt(y.var(1, keepdims=True) + norm[2]) * norm[0] + norm[1]
     layers = kernels_that_serve(
         lambda kernel: SparseLinear(
-            weight, norm=norm, activation="relu", precision="i8", pattern="block_1x4", kernel=kernel, threads=2
+            weight, norm=norm, activation="relu", precision="i8", pattern=pattern, kernel=kernel, threads=2
         )
     )
     for name, layer in layers.items():
@@ -240,7 +295,7 @@ def test_epilogue_follows_in_order() -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_threads_and_calls_do_not_change_bits(kernel: str) -> None:
     rng = np.random.default_rng(3)
-    pattern: Any = "dense" if kernel.endswith("dense") else "unstructured"
+    pattern: Any = SERVES.get(kernel, "unstructured")
     weight, x = pruned(rng, 300, 500, 0.9, "unstructured"), rng.standard_normal((150, 500)).astype(np.float32)
     try:
         layers = [SparseLinear(weight, precision="i8", pattern=pattern, kernel=kernel, threads=t) for t in (1, 2, 3)]

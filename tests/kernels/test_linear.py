@@ -26,7 +26,7 @@ from sparsify_kernels import (
     unpack,
 )
 from sparsify_kernels.native import Activation, Geometry, convolution_costs, linear_costs
-from sparsify_kernels.packing import PRECISIONS
+from sparsify_kernels.packing import PRECISIONS, Pattern
 from sparsify_kernels.torch_operator import SparseLinearModule, linear, replace_linears
 
 ACTIVATIONS = get_args(Activation)
@@ -39,7 +39,7 @@ ACTIVATIONS = get_args(Activation)
     density=st.sampled_from([0.0, 0.03, 0.2, 1.0]),
     activation=st.sampled_from(ACTIVATIONS),
     precision=st.sampled_from(PRECISIONS),
-    pattern=st.sampled_from(["unstructured", "dense", "block_1x4"]),
+    pattern=st.sampled_from(get_args(Pattern)),
     threads=st.sampled_from([1, 2]),
     seed=st.integers(0, 2**32 - 1),
 )

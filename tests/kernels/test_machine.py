@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("sparsify_kernels", reason="sparsify-kernels is not installed: `make kernels`")
 import sparsify_kernels
 from sparsify_kernels import native
-from sparsify_kernels.packing import PRECISIONS, Precision, pack
+from sparsify_kernels.packing import PRECISIONS, Pattern, Precision, pack
 
 try:
     native.library_path()
@@ -60,14 +60,16 @@ def test_a_null_pointer_is_an_error_that_says_so() -> None:
         native.raise_last_error()
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_more_work_costs_more(precision: Precision) -> None:
+@pytest.mark.parametrize(
+    ("precision", "pattern"), [*((p, "unstructured") for p in PRECISIONS), ("i8", "rows_16"), ("i8", "rows_32")]
+)
+def test_more_work_costs_more(precision: Precision, pattern: Pattern) -> None:
     """Doubling tokens, rows or columns never makes a layer cheaper, and doubling all three makes it dearer."""
 
     def costs(rows: int, columns: int, n: int) -> dict[str, float]:
         weight = np.random.default_rng(0).standard_normal((rows, columns)).astype(np.float32)
         weight[:, ::2] = 0
-        return native.linear_costs(pack(weight, precision=precision), n=n)
+        return native.linear_costs(pack(weight, precision=precision, pattern=pattern), n=n)
 
     base, every = costs(64, 128, 64), costs(128, 256, 128)
     for more in (costs(128, 128, 64), costs(64, 256, 64), costs(64, 128, 128)):

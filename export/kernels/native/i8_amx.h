@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "i8_kept.h"
 #include "i8_panels.h"
 #include "problem.h"
 
@@ -39,6 +40,29 @@ struct Positions {
   float* y;                  // [rows][n]
   Epilogue epilogue;
 };
+
+inline constexpr int64_t group_tokens = 64;
+inline constexpr int64_t gathered_step_bytes = group_tokens * kept_step_columns, sums_bytes = 4096;
+// The scratch a task needs for weights whose panels have at most so many steps.
+inline constexpr int64_t kept_room_bytes(int64_t steps) { return 2 * (sums_bytes + steps * gathered_step_bytes); }
+
+// token_major, weights of rows_16 or rows_32. Planes: [group of 64 tokens][column][64], written by lay_planes.
+struct KeptTokens {
+  KeptView weights;
+  const uint8_t* planes;
+  int64_t columns;           // lines of a group's planes
+  const float* token_steps;  // [n] what a token's byte stands for
+  int64_t n;
+  float* y;                  // [n][rows]
+  Epilogue epilogue;         // all but LayerNorm
+};
+
+// Planes of 64 tokens [token][column], tokens `stride` apart: a column's bytes go to one line, in the order that
+// becomes tiles of 16 tokens when four lines are interleaved. Columns: a multiple of 16.
+void lay_planes(const uint8_t* bytes, int64_t stride, int64_t columns, uint8_t* planes);
+
+// The rows of panels [first, first + count). Room as kept_room_bytes says, 64-byte aligned.
+void multiply_kept(const KeptTokens& product, int64_t first, int64_t count, uint8_t* room);
 
 // The rows of panels [first, first + count). Room as room_bytes says, 64-byte aligned.
 void multiply_tokens(const Tokens& product, int64_t first, int64_t count, uint8_t* room);

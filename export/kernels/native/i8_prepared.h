@@ -10,6 +10,7 @@ namespace sparsify {
 
 std::unique_ptr<Prepared> prepare_amx_tokens(const Weights& weights, const Shape& shape);
 std::unique_ptr<Prepared> prepare_amx_positions(const Weights& weights, const Shape& shape);
+std::unique_ptr<Prepared> prepare_amx_rows(const Weights& weights, const Shape& shape);  // rows_16, rows_32
 
 std::unique_ptr<Prepared> prepare_gemv(const Weights& weights, const Shape& shape);
 // `loops` are those of one instruction set.
