@@ -22,8 +22,10 @@ Costs: TypeAlias = Callable[[Blob, Window | None, tuple[int, ...]], Mapping[str,
 DEFAULT_SPARSITY = 0.6
 """From here a layer is replaced where no cost model is at hand: above the break-even of every kind of layer measured in
 fp32 with AVX-512 (linear 0.4, 1x1 convolutions 0.5, 3x3 0.55)."""
+_BLOCKS = {"block_1x4": (1, 4), "rows_32": (32, 1), "rows_16": (16, 1)}
+"""Rows and columns that a pattern of the packing keeps or drops together, the pattern to be preferred first."""
 _BLOCKS_WASTE = 1.05
-"""1x4 blocks are taken where they store at most so many times the weights that are not zero."""
+"""Blocks are taken where they store at most so many times the weights that are not zero."""
 
 _MARGIN_US = 0.5
 """What a sparse layer must be expected to gain: layers of a few microseconds are timed no better than that."""
@@ -119,10 +121,10 @@ class Rule:
 
     def _patterns(self, matrix: Floats, precision: Precision) -> Sequence[str]:
         """The patterns worth packing; more than one only where costs can decide between them."""
-        blocks = ["block_1x4"] if _waste(matrix) <= _BLOCKS_WASTE else []
+        blocks = _blocks(matrix)
         if self.costs is None:
             # Blocks are what 8-bit dot products take; in fp32 they only save bits of the mask.
-            return blocks if blocks and precision == "i8" else ["unstructured"]
+            return blocks[:1] if blocks and precision == "i8" else ["unstructured"]
         dense = ["dense"] if precision == "i8" else []
         return ["unstructured", *blocks, *dense]
 
@@ -149,10 +151,16 @@ def _expected(candidates: Sequence[Chosen]) -> str:
     return ", ".join(f"{us:.4g} us sparse" + (f" in {name}" if len(least) > 1 else "") for name, us in least.items())
 
 
-def _waste(matrix: Floats) -> float:
-    """Values that 1x4 blocks would store, over those that are not zero."""
+def _blocks(matrix: Floats) -> Sequence[str]:
+    """The patterns of blocks that the zeros have; not blocks of 16 rows where they are blocks of 32 already."""
+    found = [name for name, block in _BLOCKS.items() if _waste(matrix, *block) <= _BLOCKS_WASTE]
+    return [name for name in found if name != "rows_16" or "rows_32" not in found]
+
+
+def _waste(matrix: Floats, high: int, wide: int) -> float:
+    """Values that blocks of so many rows and columns would store, over those that are not zero."""
     nonzero = matrix != 0
     rows, columns = nonzero.shape
-    whole = np.pad(nonzero, ((0, 0), (0, -columns % 4))) if columns % 4 else nonzero
-    blocks = int(np.count_nonzero(whole.reshape(rows, -1, 4).any(axis=2)))
-    return 4 * blocks / max(1, int(np.count_nonzero(nonzero)))
+    whole = np.pad(nonzero, ((0, -rows % high), (0, -columns % wide))) if rows % high or columns % wide else nonzero
+    blocks = int(np.count_nonzero(whole.reshape(-1, high, whole.shape[1] // wide, wide).any(axis=(1, 3))))
+    return high * wide * blocks / max(1, int(np.count_nonzero(nonzero)))

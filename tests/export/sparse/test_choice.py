@@ -22,8 +22,8 @@ from sparsify_kernels.packing import pack, read_header
 TEXT = "(float[n,5,24] x) => (float[n,5,16] y) { y = MatMul(x, w) }"
 
 
-def found(path: Path, weights: np.ndarray):
-    path = graph(path / "g.onnx", TEXT, {"w": weights})
+def found(path: Path, weights: np.ndarray, text: str = TEXT):
+    path = graph(path / "g.onnx", text, {"w": weights})
     model = read_model(path)
     view = GraphView(model)
     shapes = observe(model, path, looked_at(view), made_up_feeds(path, inputs_of(path), {}, 0))
@@ -31,10 +31,10 @@ def found(path: Path, weights: np.ndarray):
     return view, shapes, Fused(layer, "y", (0,))
 
 
-def blocks(rows: int, columns: int) -> np.ndarray:
-    """(columns, rows) as a MatMul has it: of each output's inputs, one block of four in six is kept."""
-    kept = np.random.default_rng(0).random((columns // 4, rows)) < 1 / 6
-    return normal(columns, rows) * np.repeat(kept, 4, axis=0)
+def blocks(rows: int, columns: int, high: int, wide: int) -> np.ndarray:
+    """(columns, rows) as a MatMul has it; of blocks of so many outputs by so many inputs, one in six is kept."""
+    kept = np.random.default_rng(0).random((columns // wide, rows // high)) < 1 / 6
+    return normal(columns, rows) * np.kron(kept, np.ones((wide, high), bool))
 
 
 def test_the_cheapest_kernel_that_beats_dense_is_taken(tmp_path: Path):
@@ -88,17 +88,29 @@ def test_a_given_sparsity_overrules_costs_but_not_the_choice_of_kernel(tmp_path:
     assert (chosen.kernel, chosen.blob is not None) == ("b", True)
 
 
-def test_whole_blocks_of_zeros_are_stored_as_blocks(tmp_path: Path):
+@pytest.mark.parametrize(("pattern", "high", "wide"), [("block_1x4", 1, 4), ("rows_16", 16, 1), ("rows_32", 32, 1)])
+def test_whole_blocks_of_zeros_are_stored_as_blocks(tmp_path: Path, pattern: str, high: int, wide: int):
     """In 8 bits, where it helps; or in any precision where the costs say so."""
-    _, _, fused = found(tmp_path, blocks(16, 24))
+    text = TEXT.replace("16] y", "64] y")
+    _, _, fused = found(tmp_path, blocks(64, 24, high, wide), text)
+    seen: list[str] = []
 
     def costs(blob, window, source_shape):
-        return {"a": {"block_1x4": 1.0, "unstructured": 2.0}[read_header(blob).pattern]}
+        seen.append(read_header(blob).pattern)
+        return {"a": {pattern: 1.0, "unstructured": 2.0}[seen[-1]]}
 
     rules = (Rule(pack, "i8"), Rule(pack), Rule(pack, costs=costs, dense_cost=lambda layer: 9000.0))
-    assert [rule.choose(fused, (1, 5, 24)).pattern for rule in rules] == ["block_1x4", "unstructured", "block_1x4"]
-    _, _, fused = found(tmp_path, sparse(24, 16))
+    assert [rule.choose(fused, (1, 5, 24)).pattern for rule in rules] == [pattern, "unstructured", pattern]
+    assert seen == ["unstructured", pattern]  # blocks of 32 rows are not tried as blocks of 16 as well
+    _, _, fused = found(tmp_path, sparse(24, 64), text)
     assert Rule(pack, "i8").choose(fused, (1, 5, 24)).pattern == "unstructured"
+
+
+@pytest.mark.parametrize(("rows", "pattern"), [(16, "rows_16"), (48, "rows_16"), (96, "rows_32")])
+def test_rows_that_fill_no_block_of_32_are_stored_as_blocks_of_16(tmp_path: Path, rows: int, pattern: str):
+    weights = normal(24, rows) * (np.arange(24) % 6 == 0)[:, None]  # all rows keep the same columns
+    _, _, fused = found(tmp_path, weights, TEXT.replace("16] y", f"{rows}] y"))
+    assert Rule(pack, "i8").choose(fused, (1, 5, 24)).pattern == pattern
 
 
 def test_integers_may_be_dense_where_that_is_expected_to_be_faster(tmp_path: Path):
