@@ -59,16 +59,16 @@ void Part::add_block(const SparseRows<float>& rows, std::vector<int64_t>& next, 
                      nullptr});
 }
 
-std::vector<Part> make_parts(const Weights& weights, int32_t groups, int32_t parts,
+std::vector<Part> make_parts(const SparseRows<float>& rows, int32_t columns, int32_t groups, int32_t parts,
                              const std::vector<uint16_t>& place) {
-  const auto rows = sparse_rows<float>(weights);
-  const int32_t group_rows = weights.rows / groups, pieces = std::clamp(parts, 1, std::max(1, group_rows));
+  const auto row_count = static_cast<int32_t>(rows.start.size()) - 1;
+  const int32_t group_rows = row_count / groups, pieces = std::clamp(parts, 1, std::max(1, group_rows));
   std::vector<Part> made;
   for (int32_t g = 0; g < groups; ++g) {
     for (int32_t p = 0; p < pieces; ++p) {
       const auto from = static_cast<int32_t>(int64_t{group_rows} * p / pieces);
       const auto to = static_cast<int32_t>(int64_t{group_rows} * (p + 1) / pieces);
-      made.emplace_back(rows, g * group_rows + from, to - from, weights.columns, place);
+      made.emplace_back(rows, g * group_rows + from, to - from, columns, place);
     }
   }
   return made;

@@ -37,7 +37,8 @@ class Part {
 };
 
 // All rows, group by group and each group in `parts` parts (fewer where it has fewer rows).
-std::vector<Part> make_parts(const Weights& weights, int32_t groups, int32_t parts, const std::vector<uint16_t>& place);
+std::vector<Part> make_parts(const SparseRows<float>& rows, int32_t columns, int32_t groups, int32_t parts,
+                             const std::vector<uint16_t>& place);
 
 size_t total_bytes(const std::vector<Part>& parts);
 

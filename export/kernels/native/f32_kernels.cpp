@@ -4,6 +4,7 @@
 #include <array>
 
 #include "calibration.h"
+#include "f16_prepared.h"
 #include "f32_gemv_prepared.h"
 #include "f32_instruction_sets.h"
 #include "f32_prepared.h"
@@ -60,8 +61,23 @@ constexpr KernelInfo PORTABLE = {
       return f32::prepare(f32::portable_loops, weights, shape, f32::plan(f32::portable_loops, weights, shape));
     }};
 
+#if defined(__x86_64__)
+constexpr KernelInfo HALVES = {
+    "f16-avx512", "f16 weights of any pattern, tokens and 1x1 convolutions: multiplied and added up in half precision",
+    [](const Cpu& cpu, const Weights& weights, const Shape& shape) {
+      return cpu.avx512_fp16 && weights.precision == Precision::f16 && shape.layout != Layout::image;
+    },
+    [](const Weights& weights, const Shape& shape) {
+      return f16::plan(f32::avx512_loops, weights, shape).nanoseconds;
+    },
+    [](const Weights& weights, const Shape& shape) {
+      return f16::prepare(f16::avx512_loops, f32::avx512_loops, weights, shape);
+    }};
+#endif
+
 constexpr std::array KERNELS = {
 #if defined(__x86_64__)
+    HALVES,
     blocked<f32::avx512_loops, &Cpu::avx512>("f32-avx512", ANY_LAYOUT),
     gemv<f32::avx512_loops, &Cpu::avx512>("f32-gemv-avx512", FEW_TOKENS),
     blocked<f32::avx2_loops, &Cpu::avx2>("f32-avx2", ANY_LAYOUT),

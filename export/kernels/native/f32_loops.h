@@ -27,6 +27,9 @@ constexpr double LOADS_OF_A_NONZERO = 1.25;
 // A block's rows may be read this far past its last one: what comes soon is asked of memory in advance.
 constexpr int32_t ROWS_AHEAD = 8;
 
+// Of a Tile. Those of halves (f16_loops.h) have twice as many as are added up at once.
+constexpr int32_t MOST_VECTORS = 16;
+
 // The nonzeros of some columns: rows sorted by how many they have, so that the loop's length rarely changes.
 struct Block {
   int32_t first_column, columns;
@@ -47,7 +50,7 @@ struct Tile {
   float* y;
   const float* residual;            // as y, or null
   int64_t row_stride, vector_stride;
-  int32_t lanes[8];
+  int32_t lanes[MOST_VECTORS];
   Activation activation;
 };
 

@@ -57,19 +57,30 @@ double stream_cost(const Calibration& constants, const Work& work, double tiles,
   return constants.stream_byte * (weights * readings + std::max(0.0, result - 0.5 * cpu().l2_bytes));
 }
 
-double positions_cost(const Loops& loops, const Work& work, const Plan& cut) {
-  const Calibration& constants = calibration(loops);
-  const double all = ceiling(work.n, loops.width), tiles = ceiling(all, cut.vectors), vectors = all / tiles;
+// Sums of halves widened, scaled and added to those in fp32.
+double widening_cost(const Grain& grain, const Work& work, double tiles, double vectors) {
+  constexpr double SUMS_OF_A_VECTOR = 2;  // that take as long; fitted
+  if (grain.chunk == 0) return 0;
+  const Calibration& constants = calibration(grain.prices);
+  return work.rows * tiles * ceiling(work.columns, grain.chunk) * vectors * SUMS_OF_A_VECTOR * constants.sum;
+}
+
+double positions_cost(const Grain& grain, const Work& work, const Plan& cut) {
+  const Calibration& constants = calibration(grain.prices);
+  const double all = ceiling(work.n, grain.width), tiles = ceiling(all, cut.vectors), vectors = all / tiles;
   const double blocks = ceiling(work.columns, cut.block_columns);
-  const double block_bytes = std::min<double>(work.columns, cut.block_columns) * vectors * loops.width * 4.0;
+  const double block_bytes = std::min<double>(work.columns, cut.block_columns) * vectors * grain.width * grain.bytes;
   const bool tokens = work.layout == Layout::token_major;
-  // A transpose, the pieces of im2col, or its lanes one by one.
-  const double turned = work.layout == Layout::channel_major ? 1 : work.stride_x > 1 ? 8 : 2;
-  const double packed = cut.parts * work.columns * all * turned + (tokens ? work.rows * all * 2 : 0);
+  // A transpose, the pieces of im2col, or its lanes one by one; for halves the largest is sought before.
+  const double turned =
+      (work.layout == Layout::channel_major ? 1 : work.stride_x > 1 ? 8 : 2) + (grain.chunk == 0 ? 0 : 1);
+  const double packed = (cut.parts * work.columns * turned + (tokens ? work.rows * 2 : 0)) * all *
+                        (grain.width / grain.prices.width);
   const double jumps = tokens ? 0 : tiles * (work.columns * cut.parts + work.rows);
   const double described = work.layout == Layout::image ? tiles * cut.parts * CYCLES_OF_AN_IMAGE_TILE : 0;
   return multiply_cost(constants, work, tiles, vectors, blocks, block_bytes) + packed * constants.pack +
-         jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts) + described * cycle_ns(loops);
+         jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts) +
+         widening_cost(grain, work, tiles, vectors) + described * cycle_ns(grain.prices);
 }
 
 double strips_cost(const Loops& loops, const Work& work, const Image& image, const Plan& cut) {
@@ -102,17 +113,17 @@ double busy_parts(const Work& work, double tiles) {
 // The cheapest cut so far.
 class Cheapest {
  public:
-  Cheapest(const Loops& loops, const Work& work, const Shape& shape)
-      : loops_(loops), work_(work), image_(shape.image),
-        strips_(shape.layout == Layout::image && image_.out_height > 0 && image_.out_width > 0) {}
+  Cheapest(const Grain& grain, const Work& work, const Shape& shape)
+      : grain_(grain), work_(work), image_(shape.image),
+        strips_(shape.layout == Layout::image && image_.out_height > 0 && image_.out_width > 0 && grain.chunk == 0) {}
 
   void consider(int32_t vectors, int32_t block_columns) {
-    consider_parts({vectors, block_columns, 1, false, 0}, ceiling(ceiling(work_.n, loops_.width), vectors));
+    consider_parts({vectors, block_columns, 1, false, 0}, ceiling(ceiling(work_.n, grain_.width), vectors));
     if (!strips_ || vectors > image_.out_height) return;
     const int32_t taps = image_.kernel_height * image_.kernel_width, channels = std::max(1, block_columns / taps);
     if (int64_t{channels} * StripLayout(image_, vectors).channel_vectors > UINT16_MAX) return;
     consider_parts({vectors, channels * taps, 1, true, 0},
-                   ceiling(image_.out_width, loops_.width) * ceiling(image_.out_height, vectors));
+                   ceiling(image_.out_width, grain_.width) * ceiling(image_.out_height, vectors));
   }
 
   const Plan& plan() const { return best_; }
@@ -121,12 +132,12 @@ class Cheapest {
   void consider_parts(Plan cut, double tiles) {
     for (const double near : {1.0, near_parts(work_)}) {
       cut.parts = static_cast<int32_t>(std::max(near, busy_parts(work_, tiles)));
-      cut.nanoseconds = cut.strips ? strips_cost(loops_, work_, image_, cut) : positions_cost(loops_, work_, cut);
+      cut.nanoseconds = cut.strips ? strips_cost(grain_.prices, work_, image_, cut) : positions_cost(grain_, work_, cut);
       if (cut.nanoseconds < best_.nanoseconds) best_ = cut;
     }
   }
 
-  const Loops& loops_;
+  const Grain& grain_;
   const Work& work_;
   const Image& image_;
   bool strips_;
@@ -135,12 +146,13 @@ class Cheapest {
 
 }  // namespace
 
-Plan plan(const Loops& loops, const Weights& weights, const Shape& shape) {
+Plan plan(const Grain& grain, const Weights& weights, const Shape& shape) {
   const Work layer = work(weights, shape);
   const auto columns = static_cast<int32_t>(layer.columns);
-  Cheapest cheapest(loops, layer, shape);
-  for (int32_t vectors = 1; vectors <= loops.most_vectors; ++vectors) {
+  Cheapest cheapest(grain, layer, shape);
+  for (int32_t vectors = 1; vectors <= grain.most_vectors; ++vectors) {
     for (const int32_t size : BLOCK_COLUMNS) {
+      if (grain.chunk != 0 && grain.chunk % size != 0) continue;
       cheapest.consider(vectors, std::min(size, columns));
       if (size >= columns) break;
     }
@@ -148,6 +160,10 @@ Plan plan(const Loops& loops, const Weights& weights, const Shape& shape) {
   Plan best = cheapest.plan();
   best.nanoseconds *= layer.groups / layer.threads;
   return best;
+}
+
+Plan plan(const Loops& loops, const Weights& weights, const Shape& shape) {
+  return plan({loops, loops.width, loops.most_vectors, sizeof(float), 0}, weights, shape);
 }
 
 }  // namespace sparsify::f32

@@ -17,6 +17,16 @@ struct Plan {
   double nanoseconds;     // expected of one call
 };
 
+// What a cut has to know of the loops that it is made for.
+struct Grain {
+  const Loops& prices;   // whose calibration is taken
+  int32_t width;         // positions in a vector, a multiple of the vectors that are priced
+  int32_t most_vectors;  // in a tile
+  double bytes;          // of a packed number
+  int32_t chunk;         // columns after which sums are widened, which blocks then divide; 0 where they are in fp32
+};
+
+Plan plan(const Grain& grain, const Weights& weights, const Shape& shape);
 Plan plan(const Loops& loops, const Weights& weights, const Shape& shape);
 std::unique_ptr<Prepared> prepare(const Loops& loops, const Weights& weights, const Shape& shape, const Plan& plan);
 

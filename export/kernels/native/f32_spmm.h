@@ -17,7 +17,7 @@ template <class V, int vectors>
 [[gnu::always_inline]] inline void accumulate(const char* packed, int64_t stride, const uint16_t* index,
                                               const float* value, int count, typename V::Register (&sum)[vectors]) {
   const auto add = [&](uint16_t column, float weight) __attribute__((always_inline)) {
-    const auto* x = reinterpret_cast<const float*>(packed + column * stride);
+    const auto* x = reinterpret_cast<const typename V::Element*>(packed + column * stride);
     __asm__("" : "+r"(x));  // one address for all vectors: an indexed one costs each of them a micro-operation more
     const auto w = V::set(weight);
 #pragma GCC unroll 8
@@ -40,18 +40,18 @@ template <class V, int vectors>
   float* y = tile.y + row * tile.row_stride;
   if (tile.residual != nullptr) {
     const float* residual = tile.residual + row * tile.row_stride;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) sum[v] = V::add(sum[v], V::load(residual + v * tile.vector_stride, mask[v]));
   }
   if (tile.activation == Activation::relu || tile.activation == Activation::relu6) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) sum[v] = V::larger(V::zero(), sum[v]);
   }
   if (tile.activation == Activation::relu6) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) sum[v] = V::smaller(V::set(6.0f), sum[v]);
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int v = 0; v < vectors; ++v) V::store(y + v * tile.vector_stride, mask[v], sum[v]);
 }
 

@@ -78,7 +78,8 @@ class StripMatrix final : public Prepared {
       : loops_(loops), vectors_(plan.vectors), rows_(weights.rows), groups_(group_count(shape)),
         taps_(shape.image.kernel_height * shape.image.kernel_width), channels_(std::max(1, plan.block_columns / taps_)),
         layout_(shape.image, plan.vectors),
-        parts_(make_parts(weights, groups_, plan.parts, layout_.place(shape.image, channels_))) {}
+        parts_(make_parts(sparse_rows<float>(weights), weights.columns, groups_, plan.parts,
+                          layout_.place(shape.image, channels_))) {}
 
   void run(const Problem& problem, Pool& pool) const override {
     const Image& image = problem.image;

@@ -12,6 +12,7 @@ namespace sparsify::avx2 {
 struct Vector {
   static constexpr int width = 8;
   static constexpr int most_vectors = 8;
+  using Element = float;  // of memory
   using Register = __m256;
   using Mask = __m256i;  // all bits of the lanes that count
 

@@ -12,6 +12,7 @@ namespace sparsify::avx512 {
 struct Vector {
   static constexpr int width = 16;
   static constexpr int most_vectors = 8;  // accumulators of one row
+  using Element = float;  // of memory
   using Register = __m512;
   using Mask = __mmask16;
 

@@ -12,6 +12,7 @@ namespace sparsify::neon {
 struct Vector {
   static constexpr int width = 4;
   static constexpr int most_vectors = 8;
+  using Element = float;  // of memory
   using Register = float32x4_t;
   using Mask = int;  // how many lanes, from the first
 

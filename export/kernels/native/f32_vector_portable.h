@@ -8,6 +8,7 @@
 namespace sparsify::portable {
 
 struct Vector {
+  using Element = float;  // of memory
   static constexpr int width = 4;
   static constexpr int most_vectors = 4;
   struct Register {
