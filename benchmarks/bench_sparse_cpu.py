@@ -4,7 +4,7 @@
 
 Arms: dense fp32, dynamic int8 (linear layers) and, where `openvino` can be imported, OpenVINO in bf16 and on that
 dynamic int8; our own operators dense in int8, which tells what precision gains from what sparsity gains; at each
-sparsity fp32, fp16 (bf16 differs in its error alone) and int8 unstructured, and int8 in 1x4 and 32x1 blocks. Every
+sparsity fp32, fp16 (bf16 multiplies in fp32) and int8 unstructured, and int8 in 1x4 and 32x1 blocks. Every
 graph is made by `sparsify export --target sparse-cpu`. A first inference, the bytes of the file and the error against
 dense fp32 with the same weights stand beside the times, and what the machine could do before and after the rounds.
 "At its best" is the ratio of the arms' fastest tenths: an AMX unit that the host slows down for most of the time shows

@@ -212,8 +212,9 @@ class SparseSpec(Spec):
 
     precision: SparsePrecision = Field(
         default="f32",
-        description="`f16` and `bf16` store weights in 16 bits and compute in fp32; `i8` rounds weights and "
-        "activations of a layer to 8 bits where that is faster.",
+        description="`f16` and `bf16` store weights in 16 bits; `f16` multiplies in half precision where the processor "
+        "can and it is faster, else both compute in fp32; `i8` rounds weights and activations of a layer to 8 bits "
+        "where that is faster.",
     )
     min_sparsity: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = Field(
         default="auto", description="From where a layer is replaced; `auto` compares expected times."

@@ -19,20 +19,19 @@
 namespace sparsify::f16 {
 
 // What a row a little later in the block will touch.
-template <int vectors>
+template <int vectors, bool opens, bool closes>
 [[gnu::always_inline]] inline void foresee(const Tile& tile, int32_t row, const Place& place) {
-  const Half* carried = tile.carried + static_cast<int64_t>(row) * (vectors * WIDTH);
-  const float* sums = tile.wide.sums + static_cast<int64_t>(row) * (vectors * WIDTH);
-  if (!place.opens || !place.closes) {
+  const int64_t at = static_cast<int64_t>(row) * (vectors * WIDTH);
+  if constexpr (!(opens && closes)) {
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) __builtin_prefetch(carried + v * WIDTH, 1);
+    for (int v = 0; v < vectors; ++v) __builtin_prefetch(tile.carried + at + v * WIDTH, 1);
   }
-  if (place.closes && !(place.first && place.last)) {
+  if constexpr (closes) {
+    const float* sums = tile.wide.sums + at;
 #pragma GCC unroll 16
     for (int v = 0; v < WIDER * vectors; ++v) __builtin_prefetch(sums + v * Floats::width, 1);
-  }
-  if (place.last) {
-    float* y = tile.wide.y + row * tile.wide.row_stride;
+    if (!place.last) return;
+    const float* y = tile.wide.y + row * tile.wide.row_stride;
 #pragma GCC unroll 16
     for (int v = 0; v < WIDER * vectors; ++v) __builtin_prefetch(y + v * tile.wide.vector_stride, 1);
   }
@@ -41,7 +40,6 @@ template <int vectors>
 // Adds a chunk's sums of a row, no longer scaled, to those in fp32.
 template <int vectors>
 [[gnu::always_inline]] inline void widen(const Tile& tile, int32_t row, const Place& place,
-                                         const Floats::Mask (&mask)[WIDER * vectors],
                                          const Halves::Register (&sum)[vectors]) {
   float* sums = tile.wide.sums + static_cast<int64_t>(row) * (vectors * WIDTH);
   const auto scale = Floats::set(tile.row_scale[row]);
@@ -58,20 +56,23 @@ template <int vectors>
     wide[v] = Floats::fma(Floats::multiply(wide[v], scale),
                           Floats::load(tile.position_scale + v * Floats::width), before);
   }
-  if (place.last) return f32::finish_row<Floats, WIDER * vectors>(tile.wide, mask, row, wide);
+  if (place.last) {
+    Floats::Mask mask[WIDER * vectors];
+#pragma GCC unroll 16
+    for (int v = 0; v < WIDER * vectors; ++v) mask[v] = Floats::first(tile.wide.lanes[v]);
+    return f32::finish_row<Floats, WIDER * vectors>(tile.wide, mask, row, wide);
+  }
 #pragma GCC unroll 16
   for (int v = 0; v < WIDER * vectors; ++v) Floats::store(sums + v * Floats::width, wide[v]);
 }
 
-template <int vectors>
+template <int vectors, bool opens, bool closes>
 void multiply(const f32::Block& block, const Half* packed, const Tile& tile, const Place& place) {
   constexpr int64_t BYTES = vectors * WIDTH * sizeof(Half);
   const auto* base = reinterpret_cast<const char*>(packed);
   const int32_t* row = block.row;
   const uint16_t* index = block.index;
   const float* value = block.value;
-  Floats::Mask mask[WIDER * vectors];
-  for (int v = 0; v < WIDER * vectors; ++v) mask[v] = Floats::first(tile.wide.lanes[v]);
   for (int32_t r = 0; r < block.run_count; ++r) {
     const int32_t count = block.runs[r].count;
     for (const int32_t* end = row + block.runs[r].rows; row != end; ++row, index += count, value += count) {
@@ -79,12 +80,12 @@ void multiply(const f32::Block& block, const Half* packed, const Tile& tile, con
       Halves::Register sum[vectors];
       __builtin_prefetch(value + 256);
       __builtin_prefetch(index + 512);
-      foresee<vectors>(tile, row[f32::ROWS_AHEAD], place);
+      foresee<vectors, opens, closes>(tile, row[f32::ROWS_AHEAD], place);
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) sum[v] = place.opens ? Halves::zero() : Halves::load(carried + v * WIDTH);
+      for (int v = 0; v < vectors; ++v) sum[v] = opens ? Halves::zero() : Halves::load(carried + v * WIDTH);
       f32::accumulate<Halves, vectors>(base, BYTES, index, value, count, sum);
-      if (place.closes) {
-        widen<vectors>(tile, *row, place, mask, sum);
+      if constexpr (closes) {
+        widen<vectors>(tile, *row, place, sum);
       } else {
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) Halves::store(carried + v * WIDTH, sum[v]);
@@ -98,7 +99,10 @@ void multiply_any(const f32::Block& block, const Half* packed, const Tile& tile,
   if constexpr (vectors > 1) {
     if (tile.wide.vectors < WIDER * vectors) return multiply_any<vectors - 1>(block, packed, tile, place);
   }
-  multiply<vectors>(block, packed, tile, place);
+  if (place.opens && place.closes) return multiply<vectors, true, true>(block, packed, tile, place);
+  if (place.opens) return multiply<vectors, true, false>(block, packed, tile, place);
+  if (place.closes) return multiply<vectors, false, true>(block, packed, tile, place);
+  return multiply<vectors, false, false>(block, packed, tile, place);
 }
 
 }  // namespace sparsify::f16

@@ -16,7 +16,7 @@ from sparsify_export.sparse.options import Precision
 Outputs = Mapping[str, NDArray[Any]]
 TOLERANCES: dict[Precision, tuple[float, str]] = {
     "f32": (1e-4, "fp32 sums in another order"),
-    "f16": (0.005, "weights rounded to 11 significant bits"),
+    "f16": (0.005, "weights, and in half precision products, rounded to 11 significant bits"),
     "bf16": (0.04, "weights rounded to 8 significant bits"),
     "i8": (0.1, "weights and activations rounded to 8 bits"),
 }
