@@ -80,7 +80,7 @@ LINEARS = st.builds(
     columns=st.one_of(st.integers(1, 40), st.integers(100, 900)),
     n=st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 129, 200, 300])),
     sparsity=st.sampled_from([0.0, 0.5, 0.8, 0.9, 0.97, 1.0]),
-    # Of the activations, over tokens and columns, and of the weights over rows: how far they lie apart in powers of two.
+    # Powers of two by which tokens, columns and the weights of rows lie apart.
     exponents=st.tuples(st.integers(0, 110), st.integers(0, 40), st.integers(0, 13)),
     one_sign=st.booleans(),
     activation=st.sampled_from(ACTIVATIONS),

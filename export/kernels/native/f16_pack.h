@@ -28,7 +28,7 @@ namespace sparsify::f16 {
 
 inline void scale_tokens(const float* x, int64_t stride, int64_t tokens, int32_t columns, int32_t vectors, float* scale,
                          float* unscale) {
-  constexpr int W = Floats::width;
+  constexpr int W = Floats::width, FAR = 32 * W;
   for (int32_t first = 0; first < vectors * WIDTH; first += W) {
     alignas(64) uint32_t largest[W] = {};
     for (int i = 0; i < W && first + i < tokens; ++i) {
@@ -36,6 +36,8 @@ inline void scale_tokens(const float* x, int64_t stride, int64_t tokens, int32_t
       __m512i a = _mm512_setzero_si512(), b = a;
       int32_t k = 0;
       for (; k + 2 * W <= columns; k += 2 * W) {
+        __builtin_prefetch(token + k + FAR);
+        __builtin_prefetch(token + k + FAR + W);
         a = larger_magnitude(a, Floats::load(token + k));
         b = larger_magnitude(b, Floats::load(token + k + W));
       }
