@@ -57,6 +57,12 @@ double stream_cost(const Calibration& constants, const Work& work, double tiles,
   return constants.stream_byte * (weights * readings + std::max(0.0, result - 0.5 * cpu().l2_bytes));
 }
 
+// Sums of a tile that the second cache does not keep are at least once written and read elsewhere.
+double outgrown_cost(const Calibration& constants, const Work& work, double tiles, double parts, double positions) {
+  const double sums = work.rows / parts * positions * sizeof(float);
+  return constants.stream_byte * 2 * tiles * parts * std::max(0.0, sums - cpu().l2_bytes / 3.0);
+}
+
 // Sums of halves widened, scaled and added to those in fp32.
 double widening_cost(const Grain& grain, const Work& work, double tiles, double vectors) {
   constexpr double SUMS_OF_A_VECTOR = 2;  // that take as long; fitted
@@ -80,6 +86,7 @@ double positions_cost(const Grain& grain, const Work& work, const Plan& cut) {
   const double described = work.layout == Layout::image ? tiles * cut.parts * CYCLES_OF_AN_IMAGE_TILE : 0;
   return multiply_cost(constants, work, tiles, vectors, blocks, block_bytes) + packed * constants.pack +
          jumps * constants.jump + stream_cost(constants, work, tiles, cut.parts) +
+         (blocks > 1 || tokens ? outgrown_cost(constants, work, tiles, cut.parts, vectors * grain.width) : 0) +
          widening_cost(grain, work, tiles, vectors) + described * cycle_ns(grain.prices);
 }
 
@@ -99,9 +106,9 @@ double strips_cost(const Loops& loops, const Work& work, const Image& image, con
          tiles * cut.parts * CYCLES_OF_AN_IMAGE_TILE * cycle_ns(loops);
 }
 
-// Parts that keep their weights in the second cache from tile to tile.
-double near_parts(const Work& work) {
-  const double parts = ceiling(work.kept * BYTES_OF_A_NONZERO, cpu().l2_bytes / 3.0);
+// Parts so small that the second cache keeps so many bytes of all rows.
+double near_parts(const Work& work, double bytes) {
+  const double parts = ceiling(bytes, cpu().l2_bytes / 3.0);
   return std::clamp(parts, 1.0, std::max(1.0, work.rows / 64));
 }
 
@@ -130,7 +137,10 @@ class Cheapest {
 
  private:
   void consider_parts(Plan cut, double tiles) {
-    for (const double near : {1.0, near_parts(work_)}) {
+    // From tile to tile their weights, from block to block their sums.
+    const double weights = work_.kept * BYTES_OF_A_NONZERO;
+    const double sums = work_.rows * std::min<double>(work_.n, cut.vectors * grain_.width) * sizeof(float);
+    for (const double near : {1.0, near_parts(work_, weights), near_parts(work_, sums)}) {
       cut.parts = static_cast<int32_t>(std::max(near, busy_parts(work_, tiles)));
       cut.nanoseconds = cut.strips ? strips_cost(grain_.prices, work_, image_, cut) : positions_cost(grain_, work_, cut);
       if (cut.nanoseconds < best_.nanoseconds) best_ = cut;
