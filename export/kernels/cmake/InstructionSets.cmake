@@ -9,6 +9,13 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   list(APPEND avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
 endif()
 
+# GCC knows AVX512-FP16 from 12 on; without it there is no kernel in half precision.
+include(CheckCXXCompilerFlag)
+check_cxx_compiler_flag(-mavx512fp16 HAS_AVX512FP16)
+if(HAS_AVX512FP16)
+  add_compile_definitions(SPARSIFY_AVX512FP16)
+endif()
+
 # Ordered: the linker keeps the first copy of a function that several files instantiate (a std::vector's, say), so the
 # files that may run anywhere come first and the most demanding last.
 set(SPARSIFY_SETS avx2 avxvnni avx512 vbmi2 avx512vnni fp16 amx)
@@ -47,6 +54,8 @@ function(sparsify_by_instruction_set variable)
     list(REMOVE_DUPLICATES options)
     if(name MATCHES "_neon")
       list(APPEND files_neon ${source})
+    elseif(last STREQUAL "fp16" AND NOT HAS_AVX512FP16)
+      continue()
     elseif(last)
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${options}")
       list(APPEND files_${last} ${source})

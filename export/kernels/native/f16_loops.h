@@ -52,7 +52,7 @@ struct Loops {
   void (*pair)(float* value, int64_t count, float scale);
 };
 
-#if defined(__x86_64__)
+#if defined(SPARSIFY_AVX512FP16)
 extern const Loops avx512_loops;
 #endif
 

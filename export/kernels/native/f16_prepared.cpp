@@ -12,8 +12,9 @@
 namespace sparsify::f16 {
 namespace {
 
-// Columns whose products are added up in halves: so few that some 64 nonzeros of a row lie in them, which keeps the error
-// of dense rows where that of sparse ones is. It follows from the weights alone, so how a layer is cut changes no bits.
+// Columns whose products are added up in halves: so few that some 64 nonzeros of a row lie in them, which keeps the
+// error of dense rows where that of sparse ones is. It follows from the weights alone: how a layer is cut changes no
+// bits.
 int32_t chunk_columns(const Weights& weights) {
   constexpr double NONZEROS = 64;
   int32_t chunk = MOST_CHUNK;

@@ -7,8 +7,8 @@
 // Sums: products of a chunk of columns (f16_prepared.cpp) are added up in halves, one fused rounding each, and then
 // added to sums in fp32. With u = 2^-11, m nonzeros of a row in a chunk at most and gamma = (m + 2) u / (1 - (m + 2) u)
 // (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1; one more for the rounding of x), the error is
-// at most gamma sum |w| |x|, what fp32 sums err by, and what becomes subnormal: 2^-25 of each scaled w, x and sum, that is
-// 2^-25 (2^-14 columns + 2^-4 + ...) of the row's sum |w| times the position's largest |x|.
+// at most gamma sum |w| |x|, what fp32 sums err by, and what becomes subnormal: each scaled w, x and sum may be off by
+// 2^-25, so (2^-28 + 2^-34 nonzeros of the row) of its sum |w| times the position's largest |x|.
 #pragma once
 
 #include <cstdint>

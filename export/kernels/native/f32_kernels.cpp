@@ -61,7 +61,7 @@ constexpr KernelInfo PORTABLE = {
       return f32::prepare(f32::portable_loops, weights, shape, f32::plan(f32::portable_loops, weights, shape));
     }};
 
-#if defined(__x86_64__)
+#if defined(SPARSIFY_AVX512FP16)
 constexpr KernelInfo HALVES = {
     "f16-avx512", "f16 weights of any pattern, tokens and 1x1 convolutions: multiplied and added up in half precision",
     [](const Cpu& cpu, const Weights& weights, const Shape& shape) {
@@ -76,8 +76,10 @@ constexpr KernelInfo HALVES = {
 #endif
 
 constexpr std::array KERNELS = {
-#if defined(__x86_64__)
+#if defined(SPARSIFY_AVX512FP16)
     HALVES,
+#endif
+#if defined(__x86_64__)
     blocked<f32::avx512_loops, &Cpu::avx512>("f32-avx512", ANY_LAYOUT),
     gemv<f32::avx512_loops, &Cpu::avx512>("f32-gemv-avx512", FEW_TOKENS),
     blocked<f32::avx2_loops, &Cpu::avx2>("f32-avx2", ANY_LAYOUT),

@@ -122,7 +122,8 @@ class Cheapest {
  public:
   Cheapest(const Grain& grain, const Work& work, const Shape& shape)
       : grain_(grain), work_(work), image_(shape.image),
-        strips_(shape.layout == Layout::image && image_.out_height > 0 && image_.out_width > 0 && grain.chunk == 0) {}
+        strips_(shape.layout == Layout::image && image_.out_height > 0 && image_.out_width > 0 &&
+                grain.chunk == 0) {}
 
   void consider(int32_t vectors, int32_t block_columns) {
     consider_parts({vectors, block_columns, 1, false, 0}, ceiling(ceiling(work_.n, grain_.width), vectors));
