@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--launches", type=int, default=20, help="of each engine")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
     options = parser.parse_args()
-    results = {}
     for name in options.networks:
         folder = options.scratch / name
         source = graph(name, folder, options.sparsity, SINGLE)
@@ -53,14 +52,13 @@ def main() -> None:
         over = ratio(samples, "deepsparse", "ours")
         times = ", ".join(f"{arm} {spread(seconds)}" for arm, seconds in samples.items())
         print(f"{name} at {options.sparsity:.0%}: {times}; deepsparse over ours {shown(over)}, goal {GOALS[name]}")
-        results[name] = samples
-    if options.write:
-        write(
-            "deepsparse",
-            {"what": f"seconds of an inference, median of {INFERENCES} a launch, {options.sparsity:.0%} zeros, fp32"}
-            | {"environment": environment("onnxruntime", "sparsify-kernels"), "peer": "deepsparse 1.8.0"}
-            | {"seconds": results, "load_after": os.getloadavg()},
-        )
+        if options.write:
+            what = f"seconds of an inference of {name}, median of {INFERENCES} a launch, {options.sparsity:.0%} zeros"
+            write(
+                f"deepsparse_{name}",
+                {"what": what, "peer": "deepsparse 1.8.0", "seconds": samples, "load_after": os.getloadavg()}
+                | {"environment": environment("onnxruntime", "sparsify-kernels")},
+            )
 
 
 def launch(python: Path, engine: str, path: Path, shape: list[int]) -> Callable[[], float]:
