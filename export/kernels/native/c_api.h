@@ -39,8 +39,8 @@ SK_API int sk_last_error_kind(void);
 SK_API const char* sk_describe_cpu(void);
 
 /* y[n][rows] = LayerNorm(activation(x[n][columns] W^T + bias + residual)). The blob must outlive the handle; the other
- * arrays are copied. bias and residual may be null, and norm_scale and norm_shift both. `kernel` is "auto" or a name of the table;
- * expected_n is 0 where unknown. */
+ * arrays are copied. bias and residual may be null, and norm_scale and norm_shift both. `kernel` is "auto" or a name of
+ * the table; expected_n is 0 where unknown. */
 SK_API sk_linear* sk_linear_create(const void* blob, size_t bytes, const float* bias, const float* norm_scale,
                                    const float* norm_shift, float norm_epsilon, const char* activation,
                                    const char* kernel, int64_t expected_n, int threads);

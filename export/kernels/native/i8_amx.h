@@ -13,7 +13,9 @@ inline constexpr int64_t pair_sums_bytes = 4096;
 inline constexpr int64_t chunk_steps = 6;        // of several; measured: 4 to 8 are alike, 12 loses a tenth
 inline constexpr int64_t most_chunk_steps = 12;  // of one alone, which keeps no sums between chunks
 // The scratch a task needs for blocks of so many pairs of 16 tokens or positions.
-inline constexpr int64_t room_bytes(int64_t pairs) { return pairs * pair_sums_bytes + 2 * most_chunk_steps * step_bytes; }
+inline constexpr int64_t room_bytes(int64_t pairs) {
+  return pairs * pair_sums_bytes + 2 * most_chunk_steps * step_bytes;
+}
 
 // token_major. Tiles: [pair of 16 tokens][step][16-token half][token][64 columns].
 struct Tokens {

@@ -1,11 +1,11 @@
 // What both AMX kernels do: panels of 32 rows times pairs of 16 tokens or positions. Included by *_amx files only.
 //
-// Loop order: panel, chunk of steps, pair, step. A chunk's weights (12 KB; up to 24 KB where that is all) are expanded into L1 and used for all pairs
-// of the block; sums wait in memory between chunks. Activations stream past L1 (TILELOADDT1) so as not to push them
-// out. A tile product takes 16 cycles and leaves the vector units idle: between products a few lines of the next chunk
-// are expanded (vpexpandb: mask and packed bytes to 64 bytes) and a few lines of the last pair's sums are scaled and
-// stored. Source of the idea: "AMX-compressed" of the sparse-cpu spike; DECA and SparAMX expand weights for AMX in like
-// ways.
+// Loop order: panel, chunk of steps, pair, step. A chunk's weights (12 KB; up to 24 KB where that is all) are expanded
+// into L1 and used for all pairs of the block; sums wait in memory between chunks. Activations stream past L1
+// (TILELOADDT1) so as not to push them out. A tile product takes 16 cycles and leaves the vector units idle: between
+// products a few lines of the next chunk are expanded (vpexpandb: mask and packed bytes to 64 bytes), or fetched where
+// weights are dense, and a few lines of the last pair's sums are scaled and stored. DECA and SparAMX expand weights for
+// AMX in like ways.
 #pragma once
 
 #include <immintrin.h>
@@ -43,7 +43,8 @@ class Expander {
   Expander(const PanelView& weights, int64_t panel)
       : compressed_(weights.masks != nullptr),
         mask_(compressed_ ? weights.masks + panel * weights.steps * step_lines : nullptr),
-        value_(compressed_ ? weights.values + weights.starts[panel] : weights.dense + panel * weights.steps * step_bytes) {}
+        value_(compressed_ ? weights.values + weights.starts[panel]
+                           : weights.dense + panel * weights.steps * step_bytes) {}
 
   void aim(uint8_t* out, int64_t lines) {
     out_ = out;

@@ -14,7 +14,8 @@ class PositionResults {
  public:
   PositionResults() = default;  // of nothing
   PositionResults(const Positions& product, int64_t panel, int64_t pair, const int32_t* sums)
-      : product_(&product), sums_(sums), pair_(pair), row_(panel * panel_rows), fetched_(row_), bounds_(product.epilogue.activation),
+      : product_(&product), sums_(sums), pair_(pair), row_(panel * panel_rows), fetched_(row_),
+        bounds_(product.epilogue.activation),
         end_(row_ + panel_rows < product.weights.rows ? row_ + panel_rows : product.weights.rows),
         plain_(bounds_.suffice && product.lanes[2 * pair] == 0xffff && product.lanes[2 * pair + 1] == 0xffff) {}
 
