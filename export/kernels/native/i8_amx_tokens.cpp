@@ -30,39 +30,28 @@ class TokenResults {
   [[gnu::always_inline]] void store(int64_t tokens) {
     const int64_t end = token_ + tokens < tokens_ ? token_ + tokens : tokens_;
     if (token_ == end) return;
-    if (plain_) store_plain(end);
+    if (plain_) store_until<true>(end);
     else store_any(end);
   }
   void finish() { store(32); }
 
  private:
-  [[gnu::always_inline]] void store_plain(int64_t end) {
-    const PanelView& weights = product_->weights;
-    const Epilogue& epilogue = product_->epilogue;
-    for (; token_ < end; ++token_, at_ += weights.rows) {
-      const __m512 step = _mm512_set1_ps(steps_[token_]);
-      for (int64_t half = 0; half < 2; ++half) {
-        const int64_t row = row_ + 16 * half;
-        const __m512 bias = epilogue.bias ? Vector::load(epilogue.bias + row) : Vector::zero();
-        __m512 y = scaled(half, step, bias);
-        if (epilogue.residual) y = _mm512_add_ps(y, Vector::load(epilogue.residual + at_ + 16 * half));
-        Vector::store(product_->y + at_ + 16 * half, bounds_.within(y));
-      }
-    }
-  }
   // Not inlined four times a step: an activation takes longer than the call.
-  [[gnu::noinline]] void store_any(int64_t end) {
+  [[gnu::noinline]] void store_any(int64_t end) { store_until<false>(end); }
+
+  template <bool plain>
+  [[gnu::always_inline]] void store_until(int64_t end) {
     const PanelView& weights = product_->weights;
     const Epilogue& epilogue = product_->epilogue;
     for (; token_ < end; ++token_, at_ += weights.rows) {
       const __m512 step = _mm512_set1_ps(steps_[token_]);
       for (int64_t half = 0; half < 2; ++half) {
-        const int64_t row = row_ + 16 * half;
-        const __mmask16 lanes = Vector::first(weights.rows - row);
+        const int64_t row = row_ + 16 * half, at = at_ + 16 * half;
+        const __mmask16 lanes = plain ? 0xffff : Vector::first(weights.rows - row);
         __m512 y = scaled(half, step, epilogue.bias ? Vector::load(epilogue.bias + row, lanes) : Vector::zero());
-        if (epilogue.residual) y = _mm512_add_ps(y, Vector::load(epilogue.residual + at_ + 16 * half, lanes));
-        y = epilogue::activate<Vector>(epilogue.activation, y);
-        Vector::store(product_->y + at_ + 16 * half, lanes, y);
+        if (epilogue.residual) y = _mm512_add_ps(y, Vector::load(epilogue.residual + at, lanes));
+        y = plain ? bounds_.within(y) : epilogue::activate<Vector>(epilogue.activation, y);
+        Vector::store(product_->y + at, lanes, y);
       }
     }
   }
