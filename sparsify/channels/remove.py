@@ -90,6 +90,7 @@ def remove_channels(
     round_to: int = 1,
     allocation: Allocation = "global",
     overrides: Mapping[str, float] | None = None,
+    or_most: bool = False,
 ) -> Removed:
     """Remove the least important channels of `module`, as few as reach the target.
 
@@ -104,6 +105,7 @@ def remove_channels(
         allocation: `global`: units of all layers compete; `uniform`: every layer loses the same fraction.
         overrides: Glob over modules or weights -> fraction of that layer's output channels to remove, outside the
             competition; 0 leaves them whole, the longest match wins. Coupled layers follow.
+        or_most: Where the target cannot be reached, remove all that can go instead of refusing.
 
     Raises:
         Untraceable: The model cannot be followed; fall back to a mask.
@@ -130,7 +132,10 @@ def remove_channels(
     free = [rungs for root, rungs in ladders.items() if root not in fixed]
     chosen = select(free, worth, _reached(asked, cost), allocation=allocation, fixed=fixed)
     if chosen is None:
-        raise UsageError(_unreachable(asked, cost, free, fixed, found))
+        most = dict(fixed) | {rungs.root: rungs.removed(len(rungs.order)) for rungs in free}
+        if not or_most or not any(most.values()):
+            raise UsageError(_unreachable(asked, cost, most, found, round_to))
+        chosen = most
     verifier = verifier.on(example[: max(1, min(VERIFIED, int(VERIFIED_MACS / dense.total)))])
     return _cut(module, example, found, verifier, chosen, asked, dense, _skipped(found, ladders))
 
@@ -173,18 +178,18 @@ def _reached(asked: Mapping[str, float], cost: Cost) -> Callable[[Mapping[str, S
 def _unreachable(
     asked: Mapping[str, float],
     cost: Cost,
-    free: Sequence[Ladder],
-    fixed: Mapping[str, tuple[int, ...]],
+    most: Mapping[str, tuple[int, ...]],
     found: Preflight,
+    round_to: int,
 ) -> str:
-    most = dict(fixed) | {rungs.root: rungs.removed(len(rungs.order)) for rungs in free}
     name, wish = next(iter(asked.items()))
     bound = cost.sparsity(most) if name == "sparsity" else cost.macs(most)
     why = "; ".join(f"{layer}: {reason}" for layer, reason in list(found.skipped.items())[:4])
     word = "at most" if name == "sparsity" else "at least"
+    left, mend = ("one unit", "") if round_to == 1 else (f"{round_to} channels", ", round to fewer")
     return (
-        f"{name}: asked for {wish:g}, but with at least one unit left in each layer it can be {word} {bound:.4g}; ask "
-        f"for less, or prune with a mask. Layers left alone: {why or 'none'}"
+        f"{name}: asked for {wish:g}, but with at least {left} left in each layer it can be {word} {bound:.4g}; ask "
+        f"for less{mend}, or prune with a mask. Layers left alone: {why or 'none'}"
     )
 
 

@@ -69,7 +69,12 @@ def command(
         list[str] | None, typer.Option(metavar="GLOB=SPARSITY", help="Sparsity of some layers; 0 leaves them dense.")
     ] = None,
     round_to: Annotated[
-        int | None, typer.Option(help="Channels left are a multiple of it: 8 or 16 for most runtimes.  [default: 1]")
+        int | None,
+        typer.Option(
+            help="Channels left are a multiple of it.  [default: 1; for --speedup and --latency what this processor "
+            "computes at a time: 16 with AVX-512, else 8]",
+            show_default=False,
+        ),
     ] = None,
     calibration: Annotated[int, typer.Option(help="Training examples that criteria and recovery look at.")] = 512,
     recover: Annotated[str, typer.Option(help="Length of fine-tuning (3ep, 500it), or none.")] = "3ep",
@@ -148,7 +153,7 @@ def command(
                 "shuffled": shuffled,
                 "overrides": options.layers(layer or []),
                 "calibration": calibration,
-                **({} if round_to is None else {"round_to": round_to}),
+                **options.round_to_for(round_to, how, asked),
             },
             "target": {**asked, "max_drop": max_drop},
             "recovery": {} if recover == "none" else {"finetune": {"steps": recover}, "distill": {}},

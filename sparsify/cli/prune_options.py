@@ -92,6 +92,19 @@ def pattern_for(pattern: str | None, target: Mapping[str, Any], runtime: str) ->
     return "channel" if timed or target["macs"] is not None else "unstructured"
 
 
+def round_to_for(round_to: int | None, pattern: str, target: Mapping[str, Any]) -> dict[str, int]:
+    """`removal.round_to` as given; else, where time is asked for, what the runtime computes at a time on this machine.
+
+    Odd widths save less time than multiplications, or none.
+    """
+    from sparsify.machine import vector_width
+
+    if round_to is not None:
+        return {"round_to": round_to}
+    timed = any(target[kind] is not None for kind in ("latency_ms", "speedup"))
+    return {"round_to": vector_width()} if timed and pattern == "channel" else {}
+
+
 def sparse(precision: str | None, min_sparsity: str | None) -> dict[str, Any] | None:
     """`export.sparse`, or None where neither option is given."""
     from sparsify_export.sparse.options import read_options

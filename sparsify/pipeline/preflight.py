@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sparsify.machine import vector_width
 from sparsify.pipeline.plan import Plan
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.report.sentence import zeros_take_time
@@ -49,10 +50,11 @@ def uneven_widths(recipe: PruneRecipe) -> str:
     wanted = target.macs is not None or target.latency_ms is not None or target.speedup is not None
     if not wanted or removal.pattern.kind != "channel" or "round_to" in removal.model_fields_set:
         return ""
+    width = vector_width()
     return (
-        "removal.round_to: left out, layers keep any number of channels, and runtimes compute 8 or 16 at a time, so "
-        "that odd widths can save less time than MACs, or none; --round-to 8 (removal.round_to: 8) keeps multiples of "
-        "8, and 1 says that any number will do"
+        f"removal.round_to: left out, layers keep any number of channels, and this processor computes {width} at a "
+        f"time, so that odd widths can save less time than MACs, or none; --round-to {width} (removal.round_to: "
+        f"{width}) keeps multiples of {width}, and 1 says that any number will do"
     )
 
 

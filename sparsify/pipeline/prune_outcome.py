@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparsify.errors import UnavailableError
 from sparsify.machine import environment, versions
 from sparsify.pipeline.outcome import (
     DISTRIBUTIONS,
@@ -22,6 +21,7 @@ from sparsify.pipeline.outcome import (
 from sparsify.pipeline.prune_plan import DENSE, TEST, PrunePlan
 from sparsify.pipeline.prune_read import difference, drop_of, read_scores, read_size, read_speed
 from sparsify.pipeline.prune_search import Chosen
+from sparsify.pipeline.prune_verdict import Verdict, at_least, at_most, both, judge_time
 from sparsify.pipeline.stage import Stage
 from sparsify.recipe.emit import resolved_yaml
 from sparsify.recipe.prune_recipe import TargetSpec
@@ -39,7 +39,8 @@ def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
     """Build the metrics from the stages; write `metrics.json`, `report.html`, and the manifest last."""
     recipe, root = plan.recipe, run.root
     where = environment() | {"versions": present(versions(*DISTRIBUTIONS, "torch-pruning"))}
-    if recipe.recovers:
+    recovered = Path(chosen.network.path).name == "recovered"
+    if recovered:
         where |= training_precision([read_json(root / chosen.network.path / "history.json")])
     targets = recipe.export.targets
     sizes = read_json(root / "export" / targets[0] / "sizes.json")
@@ -53,8 +54,8 @@ def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
         task=recipe.task,
         labelled=_labelled(recipe.task),
         removal=recipe.removal.model_dump(mode="json"),
-        recovery=recipe.recovery_told,
-        networks=tuple(_networks(root, plan, chosen)),
+        recovery=recipe.recovery_told if recovered else "none",
+        networks=tuple(_networks(root, chosen)),
         drop=drop,
         test_drop=difference(read_scores(root / TEST, "dense"), read_scores(root / TEST, "model")),
         sparsity=_sparsity(root, chosen.network),
@@ -82,10 +83,10 @@ def _labelled(task: str) -> bool:
     return TASKS[task].labelled
 
 
-def _networks(root: Path, plan: PrunePlan, chosen: Chosen) -> list[NetworkResult]:
+def _networks(root: Path, chosen: Chosen) -> list[NetworkResult]:
     """Dense, pruned, and recovered where it was."""
     folders = {"dense": DENSE, "pruned": f"{Path(chosen.network.path).parent}/pruned"}
-    if plan.recipe.recovers:
+    if Path(chosen.network.path).name == "recovered":
         folders["recovered"] = chosen.network.path
     return [
         NetworkResult(
@@ -147,42 +148,39 @@ def _target(
     """Asked against achieved, on the network that is kept; `first` is the target that sizes and speeds count on."""
     kind = "sparsity" if sparsity is not None else target.kind
     asked = sparsity if sparsity is not None else target.asked
-    achieved, held = _achieved(root, kind, asked, chosen, first)
-    if held and target.max_drop is not None:
-        high, low = drop.high, drop.low
-        allowed = high is not None and high <= target.max_drop
-        certain = low is None or low <= target.max_drop
-        outcome = "met" if allowed else "inconclusive" if certain else "missed"
-    else:
-        outcome = "met" if held else "missed"
-    wanted = chosen.wanted
+    achieved, outcome = _achieved(root, kind, target, asked, chosen, first)
+    reason, wanted = chosen.reason, chosen.wanted
+    if outcome != "met" and chosen.met and wanted is None and kind in ("speedup", "latency_ms"):
+        outcome, reason = "inconclusive", f"{reason}; timed again, it did not meet it: ask for a little less"
+    if target.max_drop is not None:
+        outcome = both(outcome, at_most(target.max_drop, drop))
+        if wanted is not None and wanted.outcome == "met" and wanted.drop is not None and outcome == "missed":
+            # what would meet the target is neither allowed nor refused by its drop
+            outcome = both("inconclusive", at_most(target.max_drop, wanted.drop))
     return TargetResult(
         kind,
         asked,
         achieved,
         target.max_drop,
-        outcome if wanted is None else "missed",
-        chosen.reason,
+        outcome,
+        reason,
         None if wanted is None else wanted.sparsity,
         None if wanted is None else wanted.drop,
-        wanted is not None and wanted.met,
+        wanted is not None and wanted.outcome == "met",
     )
 
 
-def _achieved(root: Path, kind: str, asked: float, chosen: Chosen, first: str) -> tuple[Interval, bool]:
-    """What was measured of the target, and whether that holds it; a sparsity counts over the layers that compete."""
+def _achieved(
+    root: Path, kind: str, target: TargetSpec, asked: float, chosen: Chosen, first: str
+) -> tuple[Interval, Verdict]:
+    """What was measured of the target, and what that says; a sparsity counts over the layers that compete."""
     network = chosen.network
     if kind in ("sparsity", "macs"):
         value = _competing(root, network) if kind == "sparsity" else _fraction(root, network, "macs")
         exact = Interval(value, value, value, 0.95, 1, "counted")
-        return exact, value >= asked - 0.005 if kind == "sparsity" else value <= asked
+        return exact, at_least(asked - 0.005, exact) if kind == "sparsity" else at_most(asked, exact)
     if kind == "size":
         size = read_size(root / "export" / first)
-        return size, size.estimate <= asked
-    try:
-        measured = read_speed(root / "latency" / first)
-    except UnavailableError as error:
-        return Interval(0.0, None, None, 0.95, 0, str(error)), False
-    if kind == "speedup":
-        return measured.speedup, measured.speedup.low is not None and measured.speedup.low >= asked
-    return measured.latency_ms, measured.latency_ms.high is not None and measured.latency_ms.high <= asked
+        return size, at_most(asked, size)
+    measured = read_speed(root / "latency" / first)
+    return measured.speedup if kind == "speedup" else measured.latency_ms, judge_time(target, measured)

@@ -2,8 +2,9 @@
 
 dense/                       the network as given, and its scores
 trials/sparsity_0.5000/      one sparsity that was tried; the only one, unless a target is searched for
-pruned/  recovered/        without and with recovery
-export/TARGET/  latency/TARGET/     of `pruned`, where the search needs them
+    pruned/  recovered/      without and with recovery
+    export/TARGET/  latency/TARGET/  latency-again/TARGET/     of `pruned`, where the search needs them
+trials/most/                 the most that can go: where a search begins
 model/                       what `sparsify.load` reads: the network that was chosen
 test/                        dense and chosen on the test set, read once
 export/TARGET/  latency/TARGET/       of the chosen network
@@ -68,16 +69,18 @@ class PrunePlan:
         """The network as it was given."""
         return Stage(DENSE, "source", self.source, derived=True)
 
-    def pruned(self, sparsity: float | None, macs: float | None = None) -> Stage:
-        """One removal."""
+    def pruned(self, sparsity: float | None, macs: float | None = None, *, or_most: bool = False) -> Stage:
+        """One removal; `or_most`: or the most that the network gives, where that is less."""
         spec = PruneStageSpec(
             removal=self.recipe.removal,
             sparsity=sparsity,
             macs=macs,
+            or_most=or_most,
             seed=derive_seed(self.recipe.seed, "prune"),
             source=self.source,
         )
-        return Stage(f"{_trial(sparsity, macs)}/pruned", "prune", spec, {"dense": DENSE}, {"prune": spec.seed})
+        folder = "trials/most" if or_most else _trial(sparsity, macs)
+        return Stage(f"{folder}/pruned", "prune", spec, {"dense": DENSE}, {"prune": spec.seed})
 
     def recovered(self, pruned: Stage) -> Stage:
         """The same after recovery; `pruned` itself where none is asked for."""
@@ -116,12 +119,13 @@ class PrunePlan:
             for target in settings.targets
         ]
 
-    def latencies(self, below: str = "") -> list[Stage]:
-        """One measurement a target of what was exported under `below`."""
+    def latencies(self, below: str = "", *, again: bool = False) -> list[Stage]:
+        """One measurement a target of what was exported under `below`; `again`: a second one."""
+        folder = "latency-again" if again else "latency"
         machine = hardware()
         return [
             Stage(
-                f"{below}latency/{target}",
+                f"{below}{folder}/{target}",
                 "latency",
                 LatencyStageSpec(target=target, latency=self.recipe.latency, machine=machine),
                 {"export": f"{below}export/{target}"},

@@ -10,15 +10,22 @@ from numpy.typing import NDArray
 
 from sparsify.errors import UnavailableError
 from sparsify.pipeline.outcome import read_json
-from sparsify.stats import Interval, paired_difference, paired_rate_difference
+from sparsify.stats import Interval, paired_difference, paired_rate_difference, unresolved
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Speedup over dense, and the median latency, each with its interval."""
+    """Speedup over dense, and the median latency, each with its interval.
+
+    Attributes:
+        speedup: Of the pruned network over dense fp32.
+        latency_ms: Median of the pruned network.
+        unresolved: Why the machine could tell nothing apart at that moment, by its A/A; empty where it could.
+    """
 
     speedup: Interval
     latency_ms: Interval
+    unresolved: str = ""
 
 
 def read_scores(folder: Path, name: str) -> NDArray[np.float32]:
@@ -61,7 +68,8 @@ def read_speed(folder: Path) -> Measured:
             f"{record['status']}; name another with --target"
         )
     latency = Latency.from_json(record)
-    return Measured(latency.interval, _median(latency.sparse_ms))
+    doubt = unresolved(latency.aa_interval, latency.equivalence)
+    return Measured(latency.interval, _median(latency.sparse_ms), doubt)
 
 
 def _median(samples: tuple[float, ...], resamples: int = 2000) -> Interval:

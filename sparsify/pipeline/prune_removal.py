@@ -50,6 +50,7 @@ def remove(
     *,
     sparsity: float | None,
     macs: float | None,
+    or_most: bool = False,
     evaluate: Evaluate | None = None,
 ) -> Removed:
     """Prune `context.model`, which masks change in place, as `removal` says.
@@ -60,13 +61,14 @@ def remove(
         removal: pattern, criterion and the rest.
         sparsity: fraction of the prunable weights to remove.
         macs: fraction of the MACs that may remain, for channels.
+        or_most: of channels, take the most that can go where that is less than asked.
         evaluate: a network -> its metric, higher is better; for a searched allocation.
 
     Raises:
         UsageError: the parts do not fit each other or the network.
     """
     if removal.pattern.kind == "channel":
-        return _remove_channels(context, network, removal, sparsity, macs)
+        return _remove_channels(context, network, removal, sparsity, macs, or_most=or_most)
     rule = rule_of(removal, context.model, sparsity)
     if removal.allocation == "searched":
         assert evaluate is not None
@@ -104,7 +106,13 @@ def _searched(context: Context, rule: Removal, criterion: str, evaluate: Evaluat
 
 
 def _remove_channels(
-    context: Context, network: Network, removal: RemovalSpec, sparsity: float | None, macs: float | None
+    context: Context,
+    network: Network,
+    removal: RemovalSpec,
+    sparsity: float | None,
+    macs: float | None,
+    *,
+    or_most: bool,
 ) -> Removed:
     """The network without the channels that score lowest, physically smaller."""
     rule = rule_of(removal, context.model, sparsity)
@@ -121,6 +129,7 @@ def _remove_channels(
             round_to=removal.round_to,
             allocation=rule.allocation,
             overrides=removal.overrides,
+            or_most=or_most,
         )
     except Untraceable as error:
         return _mask_channels(context, network, scores, sparsity, str(error))

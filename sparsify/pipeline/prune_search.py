@@ -1,26 +1,31 @@
 """Which removal: the one that is asked for, or the least that meets a target by measurement.
 
 Size, latency and speedup are searched by bisection over sparsity, on the networks before recovery: recovery changes no
-shape. A latency counts by the bound of its interval that could embarrass it. Where the drop is then larger than
-allowed, the sparsity is searched downwards, with recovery, for the largest that keeps within it; that one is kept, and
-what the target would have cost is said. Every trial is a stage, so that a search resumes where it stopped.
+shape. The most that the network gives is tried first: what that does not reach, none is expected to. A latency counts
+by the bound of its interval that could embarrass it, with the interval's width to spare, for the network that is kept
+is timed again. Where the drop is then larger than allowed, the sparsity is searched downwards, with recovery, for the
+largest that keeps within it; that one is kept, and what the target would have cost is said. Every trial is a stage, so
+that a search resumes where it stopped.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sparsify.counted import counted
+from sparsify.pipeline.outcome import read_json
 from sparsify.pipeline.prune_plan import DENSE, PrunePlan, below
 from sparsify.pipeline.prune_read import Measured, drop_of, read_size, read_speed
+from sparsify.pipeline.prune_verdict import at_most, judge_time, to_spare
 from sparsify.pipeline.scheduler import Scheduler
 from sparsify.pipeline.stage import Stage
 from sparsify.report.prune_results import TrialResult
 from sparsify.stats import Interval
 
 HIGHEST = 0.95
-"""The sparsity that is tried first: what it does not reach, none reaches."""
+"""The sparsity that is tried first, or the most the network gives where that is less."""
 _FINEST = 0.01
 _DROP_TRIALS = 4
 
@@ -33,13 +38,30 @@ class Chosen:
         network: its stage.
         trials: all that was tried, in order.
         reason: why this one.
+        met: whether the search measured it to meet the target; True too where nothing had to be searched for.
         wanted: the trial that meets the target at too large a drop, where that is why another was kept.
     """
 
     network: Stage
     trials: tuple[TrialResult, ...] = field(default=())
     reason: str = "as asked"
+    met: bool = True
     wanted: TrialResult | None = None
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """One sparsity, measured without recovery."""
+
+    network: Stage
+    result: TrialResult
+    sparsity: float
+    to_spare: bool
+    """Whether it meets the target by so much that it will again."""
+    gains: bool
+    """Whether it is smaller, or faster, than dense at all."""
+    doubt: str
+    """Why its time could not be told."""
 
 
 class Search:
@@ -58,81 +80,124 @@ class Search:
         """
         self._scheduler.run([self._plan.dense()])
         if (sparsity := self._plan.recipe.sparsity) is not None:
-            amount, reason, met = sparsity, "as asked", True
-        elif self._target.macs is not None:
-            amount, reason, met = 1 - self._target.macs, "as asked", True
-        else:
-            amount, reason, met = self._least()
-        return self._within_drop(self._recovered(amount), amount, reason, met=met)
+            return self._within_drop(self._plan.pruned(sparsity), sparsity, "as asked", met=True)
+        if (macs := self._target.macs) is not None:
+            return self._within_drop(self._plan.pruned(None, macs), 1 - macs, "as asked", met=True)
+        most = self._try(HIGHEST, or_most=True)
+        if most.result.outcome != "met":
+            return self._unmet(most)
+        least = self._least(most)
+        reason = f"the least sparsity found to meet the target, in {counted(len(self._trials), 'trial')}"
+        return self._within_drop(least.network, least.sparsity, reason, met=True)
 
-    def _least(self) -> tuple[float, str, bool]:
-        """The least sparsity that meets the target, or the highest there is, and whether it meets it."""
-        if not self._try(HIGHEST).met:
-            return HIGHEST, f"not even sparsity {HIGHEST:g} meets the target", False
-        low, high = 0.0, HIGHEST
-        while high - low > _FINEST and len(self._trials) < self._target.trials:
-            middle = round((low + high) / 2, 4)
-            low, high = (low, middle) if self._try(middle).met else (middle, high)
-        return high, f"the least sparsity found to meet the target, in {counted(len(self._trials), 'trial')}", True
+    def _unmet(self, most: _Tried) -> Chosen:
+        """Where not even the most that can go meets the target: that, recovered where it gains anything at all."""
+        open_ = most.result.outcome == "inconclusive"
+        word = "leaves the target open" if open_ else "does not meet the target"
+        reason = f"sparsity {most.sparsity:.4g}, the most there is to try, {word}"
+        if most.doubt:
+            reason += f" ({most.doubt})"
+        if most.gains or most.doubt:
+            return self._within_drop(most.network, most.sparsity, reason, met=False)
+        saved = "bytes" if self._target.size is not None else "time"
+        reason += f"; it saves no {saved}, so that no recovery was spent on it"
+        return Chosen(most.network, tuple(self._trials), reason, met=False)
 
-    def _try(self, sparsity: float) -> TrialResult:
-        """Measure one sparsity, without recovery."""
-        network = self._plan.pruned(sparsity)
+    def _least(self, most: _Tried) -> _Tried:
+        """The least sparsity that meets the target with something to spare; `most` where nothing less does."""
+        low, high = 0.0, most
+        while high.to_spare and high.sparsity - low > _FINEST and len(self._trials) < self._target.trials:
+            tried = self._try(round((low + high.sparsity) / 2, 4))
+            if tried.to_spare:
+                high = tried
+            else:
+                low = tried.sparsity
+        return high
+
+    def _try(self, sparsity: float, *, or_most: bool = False) -> _Tried:
+        """Measure one sparsity, without recovery; `or_most`: or the most the network gives, where that is less."""
+        network = self._plan.pruned(sparsity, or_most=or_most)
         self._scheduler.run([network])
-        under = below(network)
-        exports = self._plan.exports(network, under)[:1]
+        if or_most:
+            sparsity = min(sparsity, read_json(self._root / network.path / "prune.json").get("sparsity", 1.0))
+        exports = self._plan.exports(network, below(network))[:1]
         self._scheduler.run(exports)
-        folder = self._root / exports[0].path
-        if self._target.size is not None:
-            achieved = read_size(folder)
-            met = achieved.estimate <= self._target.size
-        else:
-            latency = self._plan.latencies(under)[0]
+        tried = (self._sized if self._target.size is not None else self._timed)(network, sparsity, exports[0])
+        self._trials.append(tried.result)
+        return tried
+
+    def _sized(self, network: Stage, sparsity: float, export: Stage) -> _Tried:
+        assert self._target.size is not None
+        found, dense = read_size(self._root / export.path), read_json(self._root / export.path / "sizes.json")
+        result = TrialResult(sparsity=sparsity, outcome=at_most(self._target.size, found), achieved=found)
+        gains = found.estimate < dense["dense_fp32"]
+        return _Tried(network, result, sparsity, result.outcome == "met", gains, "")
+
+    def _timed(self, network: Stage, sparsity: float, export: Stage) -> _Tried:
+        found = self._measure(network)
+        achieved = found.speedup if self._target.speedup is not None else found.latency_ms
+        result = TrialResult(sparsity=sparsity, outcome=judge_time(self._target, found), achieved=achieved)
+        gains = found.speedup.low is not None and found.speedup.low > 1
+        return _Tried(network, result, sparsity, to_spare(self._target, found), gains, found.unresolved)
+
+    def _measure(self, network: Stage) -> Measured:
+        """Time it; once again where dense beside itself did not come out equal, as one measurement in twenty does."""
+        found = None
+        for again in (False, True):
+            latency = self._plan.latencies(below(network), again=again)[0]
             self._scheduler.run([latency])
-            met, achieved = self._fast_enough(read_speed(self._root / latency.path))
-        self._trials.append(TrialResult(sparsity, met, achieved))
-        return self._trials[-1]
+            found = read_speed(self._root / latency.path)
+            if not found.unresolved:
+                break
+        assert found is not None
+        return found
 
-    def _fast_enough(self, measured: Measured) -> tuple[bool, Interval]:
-        """By the bound that could embarrass it: of a speedup the lower, of a latency the upper."""
-        if self._target.speedup is not None:
-            speedup = measured.speedup
-            return speedup.low is not None and speedup.low >= self._target.speedup, speedup
-        latency = measured.latency_ms
-        assert self._target.latency_ms is not None
-        return latency.high is not None and latency.high <= self._target.latency_ms, latency
-
-    def _recovered(self, amount: float) -> Stage:
-        """The network without `amount` of its weights, or of its MACs where those are asked for, and recovered."""
-        macs = None if self._target.macs is None else round(1 - amount, 6)
-        pruned = self._plan.pruned(None if macs is not None else amount, macs)
+    def _recovered(self, pruned: Stage) -> Stage:
+        """The network after recovery; as it is where none is asked for."""
         self._scheduler.run([pruned])
         recovered = self._plan.recovered(pruned)
         if recovered is not pruned:
             self._scheduler.run([recovered])
         return recovered
 
-    def _within_drop(self, network: Stage, amount: float, reason: str, *, met: bool) -> Chosen:
-        """`network`, or the largest removal below it whose drop is allowed."""
+    def _within_drop(self, pruned: Stage, amount: float, reason: str, *, met: bool) -> Chosen:
+        """`pruned`, recovered; or the largest removal below it whose drop is allowed.
+
+        `amount` is what it removes: a fraction of the weights, or of the MACs where those are asked for.
+        """
+        network = self._recovered(pruned)
         allowed = self._target.max_drop
         drop = self._drop(network)
         if allowed is None or self._held(drop) or self._plan.recipe.removal.pattern.sparsity is not None:
-            return Chosen(network, tuple(self._trials), reason)  # n:m has no less
-        wanted = TrialResult(None if self._target.macs is not None else amount, met, None, drop)
+            return Chosen(network, tuple(self._trials), reason, met)  # n:m has no less
+        wanted = TrialResult(**self._amount(amount), outcome="met" if met else "missed", drop=drop)
         low, high, kept = 0.0, amount, None
         for _ in range(_DROP_TRIALS):
             middle = round((low + high) / 2, 4)
-            found = self._recovered(middle)
-            drop = self._drop(found)
-            self._trials.append(TrialResult(middle, False, None, drop))
-            low, high, kept = (middle, high, found) if self._held(drop) else (low, middle, kept)
+            macs = None if self._target.macs is None else round(1 - middle, 6)
+            found = self._recovered(self._plan.pruned(None if macs is not None else middle, macs))
+            tried = self._drop(found)
+            self._trials.append(TrialResult(**self._amount(middle), drop=tried))
+            low, high, kept = (middle, high, found) if self._held(tried) else (low, middle, kept)
+        more = _to_decide(drop, allowed)
         if kept is None:
-            return Chosen(network, tuple(self._trials), f"{reason}; no smaller removal tried keeps within the drop")
-        return Chosen(kept, tuple(self._trials), "the largest removal found within the drop", wanted)
+            reason = f"{reason}; no smaller removal tried keeps within the drop{more}"
+            return Chosen(network, tuple(self._trials), reason, met)
+        return Chosen(kept, tuple(self._trials), f"the largest removal found within the drop{more}", False, wanted)
+
+    def _amount(self, amount: float) -> dict[str, float]:
+        return {"sparsity": amount} if self._target.macs is None else {"macs": round(1 - amount, 6)}
 
     def _held(self, drop: Interval) -> bool:
-        allowed = self._target.max_drop
-        return allowed is None or (drop.high is not None and drop.high <= allowed)
+        return self._target.max_drop is None or at_most(self._target.max_drop, drop) == "met"
 
     def _drop(self, network: Stage) -> Interval:
         return drop_of(self._root / DENSE, self._root / network.path)
+
+
+def _to_decide(drop: Interval, allowed: float) -> str:
+    """Where the drop is allowed by its estimate but not by its interval: how many examples would tell."""
+    if drop.high is None or drop.estimate >= allowed or drop.high <= allowed:
+        return ""
+    needed = math.ceil(drop.n * ((drop.high - drop.estimate) / (allowed - drop.estimate)) ** 2)
+    return f"; about {needed:,} validation examples, where there are {drop.n:,}, would tell whether the drop is allowed"

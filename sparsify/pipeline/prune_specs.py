@@ -29,6 +29,7 @@ class PruneStageSpec(Spec):
     removal: RemovalSpec = Field(description="What is removed.")
     sparsity: float | None = Field(description="Fraction of prunable weights to remove.")
     macs: float | None = Field(description="Fraction of the multiplications that may remain.")
+    or_most: bool = Field(description="Whether the most that can go will do, where that is less than asked.")
     seed: int = Field(description="Seed of the calibration examples and of random scores.")
     source: SourceSpec = Field(description="The trained network.")
 

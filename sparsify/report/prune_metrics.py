@@ -14,7 +14,7 @@
 | `export.masked_because` | why channels were masked and not removed; absent where they were removed |
 | `export.drop/.ci_low/.ci_high` `export.test_drop/...` | dense minus kept, paired example by example |
 | `export.accuracy_drop` `export.test_accuracy_drop` | the same, where the metric is accuracy |
-| `trial_NN.sparsity` `.met` `.achieved/...` `.drop/...` | the search |
+| `trial_NN.sparsity` or `.macs`, `.outcome` `.achieved/...` `.drop/...` | the search |
 | `layer.NAME.sparsity` `.shape` `.dense_shape` | |
 | `skipped.NAME` | layers left dense, and why |
 | `size.*` `latency.TARGET.*` `export.parity.TARGET.*` `environment.*` | as for tickets |
@@ -57,7 +57,8 @@ def _all(results: PruneResults) -> Pairs:
     for number, trial in enumerate(results.trials, start=1):
         key = f"trial_{number:02d}"
         yield f"{key}.sparsity", trial.sparsity
-        yield f"{key}.met", trial.met
+        yield f"{key}.macs", trial.macs
+        yield f"{key}.outcome", trial.outcome
         yield from interval_metrics(f"{key}.achieved", trial.achieved)
         yield from interval_metrics(f"{key}.drop", trial.drop)
     for layer in results.layers:

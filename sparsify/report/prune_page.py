@@ -76,17 +76,18 @@ def _search_section(metrics: Mapping[str, Any]) -> Html | None:
     keys = sorted({name.partition(".")[0] for name in metrics if name.startswith("trial_")})
     if not keys:
         return None
+    amount = "macs" if any(f"{key}.macs" in metrics for key in keys) else "sparsity"
     rows = [
         element(
             "tr",
-            element("td", percent(metrics[f"{key}.sparsity"]), class_="number"),
+            element("td", percent(metrics[f"{key}.{amount}"]), class_="number"),
             element("td", target_told(metrics, f"{key}.achieved") if f"{key}.achieved" in metrics else ""),
             element("td", drop_told(metrics, f"{key}.drop") if f"{key}.drop" in metrics else ""),
-            element("td", word("met" if metrics[f"{key}.met"] else "")),
+            element("td", word(str(metrics.get(f"{key}.outcome", "")))),
         )
         for key in keys
     ]
-    head = ["sparsity", str(metrics["target.kind"]), "drop", "target"]
+    head = ["MACs left" if amount == "macs" else amount, str(metrics["target.kind"]), "drop", "target"]
     return element("section", element("h2", "Search"), table(head, rows, numeric=(0,)))
 
 

@@ -45,14 +45,16 @@ class TrialResult:
 
     Attributes:
         sparsity: What was asked of it; None where it was MACs.
-        met: Whether the target was met.
+        macs: The fraction of MACs left that was asked of it; None where it was a sparsity.
+        outcome: met, missed or inconclusive; None where the target was not measured.
         achieved: What was measured of it, in the target's own unit.
         drop: Of the metric on validation, after recovery; None where the trial was not recovered.
     """
 
-    sparsity: float | None
-    met: bool
-    achieved: Interval | None
+    sparsity: float | None = None
+    macs: float | None = None
+    outcome: str | None = None
+    achieved: Interval | None = None
     drop: Interval | None = None
 
 
@@ -67,7 +69,7 @@ class TargetResult:
         max_drop: Largest drop allowed; None if not asked.
         outcome: met, missed or inconclusive.
         reason: Why this network is the one that is kept.
-        wanted_sparsity: What would have met the target, at too large a drop; None where that is not so.
+        wanted_sparsity: What would have met the target, at too large a drop; None where that is not so, or it was MACs.
         wanted_drop: That drop.
         wanted_met: Whether it would have met the target, but for the drop.
     """

@@ -10,6 +10,7 @@ from sparsify.stats.latency import Verdict as Verdict
 from sparsify.stats.latency import latency_verdict as latency_verdict
 from sparsify.stats.latency import paired_log_ratio as paired_log_ratio
 from sparsify.stats.latency import percentiles as percentiles
+from sparsify.stats.latency import unresolved as unresolved
 from sparsify.stats.levels import LevelDecision as LevelDecision
 from sparsify.stats.levels import decide_levels as decide_levels
 from sparsify.stats.means import mean_interval as mean_interval

@@ -84,12 +84,8 @@ def latency_verdict(interval: Interval, aa_interval: Interval | None, delta: flo
         aa_interval: The same of dense against itself; None if it was not taken.
         delta: Effect asked for: half-width of the band 1 +- delta that is called equivalent.
     """
-    if aa_interval is None or aa_interval.low is None or aa_interval.high is None:
-        return Verdict("inconclusive", "no A/A interval: what this machine can resolve is unknown")
-    if not aa_interval.low <= 1 <= aa_interval.high:
-        return Verdict("inconclusive", f"dense differs from itself here: A/A interval {_range(aa_interval)} excludes 1")
-    if aa_interval.high - aa_interval.low > delta:
-        return Verdict("inconclusive", f"too noisy here: A/A interval {_range(aa_interval)} is wider than {delta:g}")
+    if reason := unresolved(aa_interval, delta):
+        return Verdict("inconclusive", reason)
     if interval.low is None or interval.high is None:
         return Verdict("inconclusive", "one pair has no interval")
     if 1 - delta <= interval.low and interval.high <= 1 + delta:
@@ -99,6 +95,17 @@ def latency_verdict(interval: Interval, aa_interval: Interval | None, delta: flo
     if interval.high < 1:
         return Verdict("slower", f"interval {_range(interval)} lies below 1")
     return Verdict("inconclusive", f"interval {_range(interval)} holds 1 and leaves the band 1 +- {delta:g}")
+
+
+def unresolved(aa_interval: Interval | None, delta: float) -> str:
+    """Why no comparison of that moment can be trusted, by dense timed against itself; empty where it can."""
+    if aa_interval is None or aa_interval.low is None or aa_interval.high is None:
+        return "no A/A interval: what this machine can resolve is unknown"
+    if not aa_interval.low <= 1 <= aa_interval.high:
+        return f"dense differs from itself here: A/A interval {_range(aa_interval)} excludes 1"
+    if aa_interval.high - aa_interval.low > delta:
+        return f"too noisy here: A/A interval {_range(aa_interval)} is wider than {delta:g}"
+    return ""
 
 
 def _range(interval: Interval) -> str:
