@@ -25,7 +25,7 @@ from sparsify.data.load import Data
 from sparsify.errors import UsageError
 from sparsify.lottery.ticket import Ticket
 from sparsify.recipe.spec import SparseSpec
-from sparsify.store.atomic import write_bytes, write_json
+from sparsify.store.atomic import link_file, write_bytes, write_json
 from sparsify_export.latency import DENSE, MODEL
 from sparsify_export.onnx_graph import INPUT, OUTPUT, onnx_from_module
 from sparsify_export.parity import FP32_EPS, Parity, Tolerance, check_parity, tolerance_of
@@ -39,6 +39,7 @@ from sparsify_export.targets.opening import open_runtime, require_export, why_no
 PACKED, PARITY, SIZES, SPARSE = "weights.packed", "parity.json", "sizes.json", "sparse.json"
 TF32_EPS = 2.0**-10
 """NVIDIA's runtimes multiply fp32 in TF32 by default: 10 bits of mantissa."""
+METADATA = {"producer": "sparsify"}
 _INPUTS = 64
 """Real inputs that parity is checked on, at the least; more where a batch is larger."""
 
@@ -101,7 +102,7 @@ def export_ticket(
 
     Args:
         ticket_folder: A ticket's folder.
-        dense_folder: The dense network's folder.
+        dense_folder: The dense network's folder; where it holds the graph already (`export_dense`), that is taken.
         out: An empty folder; what makes it appear whole is the caller's.
         target: Where it will run.
         batch_sizes: Batch sizes whose numerics are checked.
@@ -122,7 +123,10 @@ def export_ticket(
     modules = {name: Ticket(folder).module(allow_import=allow_import) for name, folder in folders.items()}
     example = data.validation.images[:_INPUTS]
     for name, module in modules.items():
-        onnx_from_module(module, example[:2], out / name, opset=opset, metadata={"producer": "sparsify"})
+        if name == DENSE and opset is None and (dense_folder / DENSE).is_file():
+            link_file(dense_folder / DENSE, out / name)
+        else:
+            onnx_from_module(module, example[:2], out / name, opset=opset, metadata=METADATA)
     images = data.validation.images.numpy()
     sparse = _sparsified(out / MODEL, images, sparse_options) if target.sparse else None
     plans = _plans(target, out, batch_sizes)
@@ -158,6 +162,16 @@ def export_ticket(
     )
     _write(out, result, packed)
     return result
+
+
+def export_dense(folder: Path, data: Data, *, allow_import: tuple[str, ...] = ()) -> None:
+    """Write the graph of the network in `folder` beside it: what ONNX cannot take is known before any training.
+
+    Raises:
+        UsageError: The exporter cannot follow the network.
+    """
+    module = Ticket(folder).module(allow_import=allow_import)
+    onnx_from_module(module, data.validation.images[:2], folder / DENSE, metadata=METADATA)
 
 
 def real_inputs(images: NDArray[Any], batch_sizes: Sequence[int]) -> dict[int, NDArray[Any]]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparsify.store.atomic import new_folder
+from sparsify.store.atomic import link_file, new_folder
 from sparsify.store.run import stages_of
 from sparsify.store.stage import StageRecord, check_stage, read_stage
 
@@ -48,12 +46,5 @@ class Shelf:
                     target.mkdir(parents=True, exist_ok=True)
                 else:
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    _link(file, target)
+                    link_file(file, target)
         return record
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links: a copy serves as well
-        shutil.copyfile(source, target)

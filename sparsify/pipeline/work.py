@@ -99,8 +99,12 @@ def _prune(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], ou
     from sparsify.pipeline import prune_specs, prune_work
 
     if kind == "source":
+        from sparsify_export.ticket_export import export_dense
+
         source = prune_specs.SourceSpec.model_validate(values)
-        prune_work.open_dense(source, _data(source.data, "cpu", trained=True), out)
+        data = _data(source.data, "cpu", trained=True)
+        prune_work.open_dense(source, data, out)
+        export_dense(out, data, allow_import=source.allow_import)
     elif kind == "prune":
         spec = prune_specs.PruneStageSpec.model_validate(values)
         prune_work.prune_network(spec, _data(spec.source.data, "cpu", trained=True), parents, out, keeper)

@@ -181,3 +181,11 @@ def _failed(path: Path, error: OSError) -> InputOutputError:
     mend = "free some space and run the same command again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     mend = mend or "check the path, its permissions and its disk, then run the same command again"
     return InputOutputError(f"{path}: could not be written: {error.strerror or error}; nothing was replaced, {mend}")
+
+
+def link_file(source: Path, target: Path) -> None:
+    """`target` becomes the same file as `source`; a copy on another file system, or one without hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

@@ -15,21 +15,31 @@ from safetensors.torch import save_file
 pytestmark = pytest.mark.slow
 # Of its five outputs the data has three classes, as an ImageNet network on some of its classes.
 FACTORY = """
+import torch
 from torch import nn
 
 def make(width=4):
     return nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 5))
+
+class Bessel(nn.Module):
+    def forward(self, x):
+        return torch.special.bessel_j0(x)
+
+def without_a_graph(width=4):
+    return nn.Sequential(nn.Linear(6, width), Bessel(), nn.Linear(width, 5))
 """
 QUICK = ("--set", "latency.pairs=20", "--set", "latency.launches=1", "--set", "compute.workers=1")
 
 
-def test_a_factory_s_network_is_pruned_recovered_saved_and_exported(
-    sparsify: Callable[..., Any], tmp_path: Path, monkeypatch
-):
+Sparsify = Callable[..., Any]
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Any, ...]]:
+    """The options that name one of the factories, with weights of width 8, and data of three classes."""
     (tmp_path / "somebodys_net.py").write_text(FACTORY)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(90, 6)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(90) % 3)
     tensors = {
         "0.weight": torch.randn(8, 6),
@@ -38,12 +48,25 @@ def test_a_factory_s_network_is_pruned_recovered_saved_and_exported(
         "2.bias": torch.randn(5),
     }
     save_file(tensors, tmp_path / "net.safetensors")
-    model = ("--model", "somebodys_net:make?width=8", "--weights", tmp_path / "net.safetensors")
-    done = sparsify(
-        "prune", *model, "--allow-import", "somebodys_net", "--data", f"npz:{tmp_path / 'data.npz'}", "--sparsity", 0.5,
-        "--recover", "2it", "--run-dir", tmp_path / "run", "--json", *QUICK,
-    )  # fmt: skip
+    more = ("--weights", tmp_path / "net.safetensors", "--allow-import", "somebodys_net", *QUICK)
+    data = ("--data", f"npz:{tmp_path / 'data.npz'}")
+    return lambda factory: ("prune", "--model", f"somebodys_net:{factory}?width=8", *more, *data)
+
+
+def test_a_factory_s_network_is_pruned_recovered_saved_and_exported(
+    given: Callable[[str], tuple[Any, ...]], sparsify: Sparsify, tmp_path: Path
+):
+    done = sparsify(*given("make"), "--sparsity", 0.5, "--recover", "2it", "--run-dir", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["latency.onnxruntime-cpu.status"] == "measured"
     assert (tmp_path / "run/model/weights.safetensors").is_file()
+
+
+def test_a_network_that_has_no_onnx_graph_is_refused_before_anything_is_trained(
+    given: Callable[[str], tuple[Any, ...]], sparsify: Sparsify, tmp_path: Path
+):
+    done = sparsify(*given("without_a_graph"), "--sparsity", 0.5, "--recover", "2it", "--run-dir", tmp_path / "run")
+    assert done.returncode == 2
+    assert "expected a network that torch.onnx can export" in done.stderr
+    assert not (tmp_path / "run/trials").exists()
