@@ -11,7 +11,7 @@ from pathlib import Path
 from sparsify.data.prepare import prepare
 from sparsify.pipeline.observer import Observer, Silent
 from sparsify.pipeline.reuse import Shelf
-from sparsify.pipeline.scheduler import Scheduler, default_workers, stopped_by_signals
+from sparsify.pipeline.scheduler import Scheduler, default_threads, default_workers, stopped_by_signals
 from sparsify.recipe.emit import resolved_yaml
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.spec import Recipe
@@ -39,9 +39,13 @@ class Held:
     def scheduler(self, device: str, reuse: tuple[Path, ...], on_change: Callable[[], None]) -> Scheduler:
         """A scheduler of its stages; `on_change` is called once, before the first is added."""
         compute = self.recipe.compute
+        # One thread where stages run side by side: with two and a busy neighbour, the pair spins most of its time.
+        alone = isinstance(self.recipe, PruneRecipe)
+        threads = default_threads() if alone else 1
         return Scheduler(
             self.folder.root,
             workers=default_workers(device) if compute.workers == "auto" else compute.workers,
+            threads=threads if compute.threads == "auto" else compute.threads,
             checkpoint_seconds=compute.checkpoint_seconds,
             observer=self.observer,
             shelf=Shelf(reuse),

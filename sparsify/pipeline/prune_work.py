@@ -59,15 +59,18 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
         seed=spec.seed,
     )
     _save(out, network, Mask.dense(module, prunable(module)), module)
+    module.to(spec.device)
     _score(out, module, _task(spec), _targets(spec, data.validation, module))
 
 
 def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
     """Remove what the recipe says, and nothing else: scored as it is, before any recovery."""
     given = Ticket(parents["dense"])
-    dense = given.module(allow_import=spec.source.allow_import)
+    device = spec.source.device  # for the passes over data; criteria and the removal itself run on the CPU
+    dense = given.module(allow_import=spec.source.allow_import).to(device)
     batches = _calibration(spec, data, dense)
     validation = _targets(spec.source, data.validation, dense)
+    dense.to("cpu")
     task = _task(spec.source)
     context = Context(dense, prunable(dense), spec.seed, batches, task.loss, keeper.progress)
     removed = remove(
@@ -81,7 +84,7 @@ def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path],
     )
     _save(out, removed.network, removed.mask, removed.module)
     write_json(out / REPORT, removed.report)
-    _score(out, removed.module, task, validation)
+    _score(out, removed.module.to(device), task, validation)
 
 
 def recover_network(spec: RecoverStageSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
@@ -105,10 +108,9 @@ def recover_network(spec: RecoverStageSpec, data: Data, parents: Mapping[str, Pa
         seed=spec.seed,
         keeper=keeper,
     )
-    module.to("cpu")
-    _save(out, pruned.network, mask, module)
+    _save(out, pruned.network, mask, module.to("cpu"))
     write_json(out / Ticket.HISTORY, history)
-    _score(out, module, _task(spec.source), targeted.validation)
+    _score(out, module.to(device), _task(spec.source), targeted.validation)
 
 
 def _examples(spec: RecoverStageSpec) -> int:
@@ -148,7 +150,9 @@ def save_model(spec: CompareStageSpec, parents: Mapping[str, Path], out: Path) -
 def compare(spec: CompareStageSpec, data: Data, parents: Mapping[str, Path], out: Path) -> None:
     """Read the test set, once: the scores of dense and chosen, example by example."""
     allowed = spec.source.allow_import
-    modules = {role: Ticket(folder).module(allow_import=allowed) for role, folder in parents.items()}
+    modules = {
+        role: Ticket(folder).module(allow_import=allowed).to(spec.source.device) for role, folder in parents.items()
+    }
     test = _targets(spec.source, data.test, modules["dense"])
     scores = {role: evaluate(module, test, task=_task(spec.source)).scores for role, module in modules.items()}
     save_tensors(out / SCORES, scores)
@@ -207,7 +211,6 @@ def _save(out: Path, network: Network, mask: Mask, module: nn.Module) -> None:
 
 
 def _score(out: Path, module: nn.Module, task: Task, split: Split) -> None:
-    device = next(module.parameters()).device
-    score = evaluate(module, Split(split.images.to(device), split.labels.to(device)), task=task)
+    score = evaluate(module, split, task=task)
     write_json(out / SCORE, {"metric": score.metric, "value": score.value, "loss": score.loss, "examples": len(split)})
     save_tensors(out / SCORES, {"validation": score.scores})

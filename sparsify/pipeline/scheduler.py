@@ -39,7 +39,7 @@ _ERRORS: dict[int, type[SparsifyError]] = {
 
 
 class Scheduler:
-    """Brings stages of one run folder to completion, with at most `workers` processes of one thread each.
+    """Brings stages of one run folder to completion, with at most `workers` processes.
 
     A context manager: the processes it starts serve every call of `run`, and end with it. Torch and the data are then
     loaded once a process, not once a phase.
@@ -47,6 +47,7 @@ class Scheduler:
     Args:
         root: the run folder, whose lock the caller holds.
         workers: largest number of stages run at once.
+        threads: of each worker.
         checkpoint_seconds: longest time of training that a kill can lose.
         observer: told what happens.
         shelf: complete stages of other runs, to take instead of running.
@@ -59,6 +60,7 @@ class Scheduler:
         root: Path,
         *,
         workers: int,
+        threads: int = 1,
         checkpoint_seconds: float,
         observer: Observer,
         shelf: Shelf | None = None,
@@ -66,7 +68,7 @@ class Scheduler:
         stop: threading.Event | None = None,
     ) -> None:
         self._root, self._checkpoint = root, checkpoint_seconds
-        self._pool = _Pool(workers)
+        self._pool = _Pool(workers, threads)
         self._observer, self._shelf = observer, shelf or Shelf(())
         self._digests: dict[str, str] = {}
         self._keys: dict[str, str] = {}
@@ -222,8 +224,8 @@ class Scheduler:
 class _Pool:
     """Worker processes, started as they are needed."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, threads: int) -> None:
+        self._size, self._threads = size, threads
         self._processes: list[subprocess.Popen[bytes]] = []
         self._running: dict[int, str] = {}
         self._unfinished: dict[int, bytes] = {}
@@ -296,8 +298,9 @@ class _Pool:
             }
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # One thread a process: with two OpenMP threads and a busy neighbour, the pair spins for most of its time.
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | {
+            f"{library}_NUM_THREADS": str(self._threads) for library in ("OMP", "MKL", "OPENBLAS")
+        }
         environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         process = subprocess.Popen(
             [sys.executable, "-m", "sparsify.pipeline.worker", str(os.getpid())],
@@ -331,3 +334,9 @@ def stopped_by_signals(stop: threading.Event) -> Generator[None]:
 def default_workers(device: str) -> int:
     """One a core that this process may use; one on a GPU, which several trainings would only share."""
     return 1 if device == "cuda" else usable_cores()
+
+
+def default_threads() -> int:
+    """Of a worker that has the machine to itself: what OMP_NUM_THREADS says, or one a core."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else usable_cores()

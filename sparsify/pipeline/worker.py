@@ -1,4 +1,4 @@
-"""A worker process: one thread, one stage at a time, JSON lines in and out. `python -m sparsify.pipeline.worker`.
+"""A worker process: one stage at a time, JSON lines in and out. `python -m sparsify.pipeline.worker`.
 
 Torch is imported only once the signals are in hand: a stop in the first second must find a worker that knows it.
 
@@ -154,7 +154,7 @@ def main() -> None:
     channel = _Channel(out)
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.set_flush_denormal(True)
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True)

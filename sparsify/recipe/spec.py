@@ -269,10 +269,15 @@ class GateSpec(Spec):
 
 
 class ComputeSpec(Spec):
-    """Where the work runs; changes no result on the CPU, and so belongs to no stage's key."""
+    """Where the work runs; belongs to no stage's key: on the CPU `threads` alone changes results, in the last bits."""
 
     workers: Positive | Literal["auto"] = Field(
         default="auto", description="Processes to run stages in; `auto` is one a core."
+    )
+    threads: Positive | Literal["auto"] = Field(
+        default="auto",
+        description="Threads of each of them; `auto` is one, and in a prune run, which does one thing after another, "
+        "OMP_NUM_THREADS or one a core.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where training runs; `auto` takes a GPU if there is one."

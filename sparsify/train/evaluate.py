@@ -37,8 +37,8 @@ def evaluate(model: nn.Module, split: Split, batch_size: int | None = None, *, t
     """Score `model`, in eval mode and fp32, on `split`; the model's mode is put back.
 
     Args:
-        model: on the device of `split`.
-        split: inputs and targets.
+        model: on any device.
+        split: inputs and targets; moved to the network's device batch by batch.
         batch_size: examples per forward pass; None for what fits in memory.
         task: the loss and the metric.
     """
@@ -53,10 +53,11 @@ def evaluate(model: nn.Module, split: Split, batch_size: int | None = None, *, t
 @torch.inference_mode()
 def _run(model: nn.Module, split: Split, batch_size: int, task: Task) -> tuple[float, list[Tensor]]:
     loss, scores = 0.0, list[Tensor]()
+    device = next(model.parameters()).device
     for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
-        output = model(images)
-        loss += float(task.total_loss(output, labels))
-        scores.append(task.scores(output, labels).float().cpu())
+        output, targets = model(images.to(device)), labels.to(device)
+        loss += float(task.total_loss(output, targets))
+        scores.append(task.scores(output, targets).float().cpu())
     return loss, scores
 
 

@@ -219,7 +219,7 @@ def test_work_is_searched_in_macs_and_told_in_macs(tmp_path: Path):
     planted = Planted(tmp_path, drop=lambda s: 0.5 * s**4)
     chosen = search(planted, {"macs": 0.3, "max_drop": 0.02})
     assert chosen.wanted is not None and chosen.wanted.macs == 0.3 and chosen.wanted.sparsity is None
-    assert [trial.macs for trial in chosen.trials][0] == 0.65
+    assert chosen.trials[0].macs == 0.65
     assert all(trial.sparsity is None for trial in chosen.trials)
 
 
