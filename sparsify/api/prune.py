@@ -184,7 +184,7 @@ def _channels(
         context.model,
         context.batches[0][0],
         sparsity=sparsity,
-        scores=None if criterion == "magnitude" else score(context, criterion, removal),
+        scores=score(context, criterion, removal),
         round_to=round_to,
         allocation="global" if how == "global" else "uniform",
         overrides=shares,

@@ -1,9 +1,9 @@
 """How much a unit of a group is worth: the scores of all weights that go with it.
 
 I(u) is the sum of the scores of every prunable weight in unit u's slices, in the layers that write it and in those that
-read it, divided by the mean of I over the group, so that groups of layers of any size can compete. Without scores, w^2
-is summed: the squared L2 norm of everything coupled. Source: Fang et al. 2023, "DepGraph", arXiv 2301.12900, equation 4
-and section 3.4 (group importance, normalised within the group).
+read it, divided by the mean of I over the group, so that groups of layers of any size can compete. Scores are those of
+the criterion: of magnitude, I is the L1 norm of everything coupled. Source: Fang et al. 2023, "DepGraph", arXiv
+2301.12900, equation 4 and section 3.4 (group importance, normalised within the group).
 """
 
 from __future__ import annotations
@@ -30,12 +30,6 @@ def importance(group: Group, scores: Mapping[str, Tensor]) -> Tensor:
             total += _by_unit(cut, scores[cut.tensor])
     mean = float(total.mean())
     return total / mean if mean > 0 else torch.ones_like(total) + total
-
-
-def squares(model: nn.Module, names: tuple[str, ...]) -> dict[str, Tensor]:
-    """The default scores: w^2 of the parameters `names`."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    return {name: parameters[name].detach().double().square() for name in names}
 
 
 def check_scores(model: nn.Module, scores: Mapping[str, Tensor], names: tuple[str, ...]) -> None:

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from sparsify.channels.cost import Cost
 from sparsify.channels.group import Group
-from sparsify.channels.importance import check_scores, importance, squares
+from sparsify.channels.importance import check_scores, importance
 from sparsify.channels.macs import Macs, count_macs
 from sparsify.channels.plan import history_of
 from sparsify.channels.preflight import Preflight, check_globs, inspected, matches
 from sparsify.channels.select import Allocation, Ladder, ladder, select
 from sparsify.channels.untraceable import Untraceable
 from sparsify.channels.verify import Verifier
+from sparsify.criteria.context import Context
+from sparsify.criteria.magnitude import magnitude
 from sparsify.errors import UsageError
 from sparsify.models.build import prunable
 from sparsify.models.history import History, replay
@@ -99,7 +101,8 @@ def remove_channels(
         example: Real inputs (N, ...), two or more, on which masked and smaller network must agree.
         sparsity: Fraction of prunable weights to remove, in (0, 1); half of all channels is about 0.75.
         macs: Fraction of the dense MACs to leave, in (0, 1). One of `sparsity` and `macs` is given.
-        scores: Weight name -> score of each weight, higher = keep; default w^2. See `importance`.
+        scores: Weight name -> score of each weight, higher = keep. None: magnitude, by which the least L1 norms go.
+            See `importance`.
         keep: Globs over modules or weights whose outputs stay whole; the network's output layers always do.
         round_to: Channels left are a multiple of this, or all; a layer with fewer stays whole, which is reported.
         allocation: `global`: units of all layers compete; `uniform`: every layer loses the same fraction.
@@ -115,7 +118,7 @@ def remove_channels(
     if round_to < 1:
         raise UsageError(f"round_to: expected a whole number from 1, got {round_to}")
     names = prunable(module)
-    scores = squares(module, names) if scores is None else scores
+    scores = magnitude(Context(module, names, seed=0)) if scores is None else scores
     overrides = overrides or {}
     check_scores(module, scores, names)
     check_overrides(module, overrides)

@@ -33,7 +33,8 @@ class CriterionEntry:
 _ENTRIES = (
     CriterionEntry(
         "magnitude",
-        "Smallest absolute weights go first (Han et al. 2015, arXiv 1506.02626).",
+        "Smallest absolute weights go first; of channels, least sums of them: the L1 norm (Han et al. 2015, "
+        "arXiv 1506.02626).",
         "Han et al. 2015, Learning both Weights and Connections, arXiv 1506.02626, section 3",
     ),
     CriterionEntry(

@@ -6,8 +6,10 @@ import torch_pruning
 
 from cases_channels import IMAGES, Plain, Residual, lively
 from sparsify.channels.group import Cut, Group
-from sparsify.channels.importance import check_scores, importance, squares
+from sparsify.channels.importance import check_scores, importance
 from sparsify.channels.trace import trace_groups
+from sparsify.criteria.context import Context
+from sparsify.criteria.magnitude import magnitude
 from sparsify.errors import UsageError
 from sparsify.models.build import prunable
 
@@ -34,12 +36,13 @@ def test_without_any_score_all_units_are_worth_the_same():
 
 
 @pytest.mark.parametrize("model", [Plain(), Residual()], ids=["plain", "residual"])
-def test_the_default_is_torch_prunings_group_norm(model: torch.nn.Module):
+def test_of_magnitude_it_is_torch_prunings_group_norm(model: torch.nn.Module):
     model = lively(model).eval()
-    ours = {g.root: importance(g, squares(model, prunable(model))) for g in trace_groups(model, IMAGES)}
+    scores = magnitude(Context(model, prunable(model), seed=0))
+    ours = {g.root: importance(g, scores) for g in trace_groups(model, IMAGES)}
     graph = torch_pruning.DependencyGraph().build_dependency(model, [IMAGES], verbose=False)
     theirs = torch_pruning.importance.GroupMagnitudeImportance(
-        p=2,
+        p=1,
         group_reduction="sum",
         normalizer="mean",
         target_types=[torch.nn.modules.conv._ConvNd, torch.nn.Linear],

@@ -1,0 +1,56 @@
+"""Channels through the public door: which of them go, counted by hand, and the same as through the command."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sparsify.api.prune import prune
+from sparsify.criteria.context import Context
+from sparsify.models.build import prunable
+from sparsify.models.network import Network
+from sparsify.pipeline.prune_removal import remove
+from sparsify.recipe.pattern import Pattern
+from sparsify.recipe.prune_recipe import RemovalSpec
+
+INPUTS = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+BATCHES = [(INPUTS, torch.arange(4) % 3)]
+NETWORK = Network("mlp:16-8-3", (1, 4, 4), 3)
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def spiky() -> nn.Module:
+    """Unit 0 has the least sum of sizes and, of one large weight, by no means the least sum of squares."""
+    model = network()
+    with torch.no_grad():
+        model[1].weight.fill_(0.5)
+        model[1].weight[0] = 0
+        model[1].weight[0, 0] = 7.0
+        model[3].weight.fill_(0.5)
+    return model
+
+
+def test_magnitude_of_a_channel_is_its_l1_norm():
+    pruned = prune(spiky(), sparsity=0.1, pattern="channel", batches=BATCHES)
+    [gone] = [entry["removed"] for entry in pruned.history if entry.get("tensor") == "1.weight"]
+    assert gone == [0]
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "taylor", "wanda"])
+@pytest.mark.parametrize("allocation", ["global", "uniform"])
+def test_the_command_removes_the_same_channels(criterion, allocation):
+    model, loss = network(), nn.functional.cross_entropy
+    asked = {"criterion": criterion, "allocation": allocation, "overrides": {}, "round_to": 2}
+    ours = prune(model, sparsity=0.5, pattern="channel", batches=BATCHES, loss=loss, **asked)
+    context = Context(copy.deepcopy(model), prunable(model), 0, BATCHES, loss)
+    spec = RemovalSpec(pattern=Pattern("channel"), **asked)
+    theirs = remove(context, NETWORK, spec, sparsity=0.5, macs=None)
+    assert list(ours.history) == theirs.network.channels != []
+    assert ours.report.channels["widths"] == theirs.report["widths"]
