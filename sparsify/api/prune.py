@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, default_allocation, score
+from sparsify.api.channels import prune_channels
+from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, default_allocation
 from sparsify.api.masked import unwrapped
 from sparsify.api.searched import searched_shares
-from sparsify.channels.remove import remove_channels
 from sparsify.criteria.context import Batch, Context, Loss
-from sparsify.criteria.registry import SOLVERS, Criterion
+from sparsify.criteria.registry import Criterion
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, check_sparsity
 from sparsify.masks.mask import Mask
@@ -37,7 +37,8 @@ class PruneReport:
         skipped: layer -> why it was left as it is.
         metric_dense: what `evaluate` says of the given network; none without it.
         metric: what it says of the pruned one.
-        channels: what `remove_channels` reports, for channels alone.
+        channels: asked and achieved and each layer's width, for channels alone.
+        masked_because: why channels are at zero and still there; empty where they are gone, or never were asked for.
     """
 
     pattern: str
@@ -50,6 +51,7 @@ class PruneReport:
     metric_dense: float | None = None
     metric: float | None = None
     channels: Mapping[str, Any] | None = None
+    masked_because: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -159,7 +161,7 @@ def _mask(
     removal = Removal(pattern, sparsity, allocation, shares, input_axes(context.model))
     choice = choose(context, removal, criterion)
     apply_choice(context.model, choice)
-    layers = {name: 1 - density for name, density in choice.mask.layer_density.items()}
+    layers = _sparsities(choice.mask)
     skipped = {**choice.skipped, **unprunable(context.model)}
     report = PruneReport(str(pattern), criterion_name(criterion), how, sparsity, choice.mask.sparsity, layers, skipped)
     return Pruned(context.model, choice.mask, report)
@@ -173,23 +175,29 @@ def _channels(
     shares: Mapping[str, float],
     round_to: int,
 ) -> Pruned:
-    if how not in ("global", "uniform"):
-        raise UsageError(f"allocation: expected global or uniform for channels, got {how}")
-    if isinstance(criterion, str) and criterion in SOLVERS:
-        raise UsageError(f"criterion: expected one that scores weights for channels, got {criterion}, which solves")
-    if not context.batches:
-        raise UsageError("batches: expected real inputs to check the smaller network on, got none; give a batch")
-    removal = Removal(Pattern("channel"), sparsity, axes=input_axes(context.model))
-    removed = remove_channels(
-        context.model,
-        context.batches[0][0],
+    fewer = prune_channels(
+        context,
+        context.batches[0][0] if context.batches else None,
         sparsity=sparsity,
-        scores=score(context, criterion, removal),
-        round_to=round_to,
-        allocation="global" if how == "global" else "uniform",
+        macs=None,
+        criterion=criterion,
+        allocation=how,
         overrides=shares,
+        round_to=round_to,
     )
-    name, facts = criterion_name(criterion), removed.report
-    report = PruneReport("channel", name, how, sparsity, facts.sparsity, {}, facts.skipped, channels=facts.to_json())
-    mask = Mask.dense(removed.module, prunable(removed.module))
-    return Pruned(removed.module, mask, report, removed.history)
+    report = PruneReport(
+        pattern="channel",
+        criterion=criterion_name(criterion),
+        allocation=how,
+        asked=sparsity,
+        sparsity=fewer.report["sparsity"],
+        layers=_sparsities(fewer.mask) if fewer.masked_because else {},
+        skipped=fewer.report["skipped"],
+        channels=fewer.report,
+        masked_because=fewer.masked_because,
+    )
+    return Pruned(fewer.module, fewer.mask, report, fewer.history)
+
+
+def _sparsities(mask: Mask) -> dict[str, float]:
+    return {name: 1 - density for name, density in mask.layer_density.items()}

@@ -7,20 +7,19 @@ the copy is dropped. The given module is never touched.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from sparsify.channels.contest import Contest, check_overrides, contest
 from sparsify.channels.cost import Cost
-from sparsify.channels.group import Group
-from sparsify.channels.importance import check_scores, importance
+from sparsify.channels.importance import check_scores
 from sparsify.channels.macs import Macs, count_macs
 from sparsify.channels.plan import history_of
-from sparsify.channels.preflight import Preflight, check_globs, inspected, matches
-from sparsify.channels.select import Allocation, Ladder, ladder, select
+from sparsify.channels.preflight import Preflight, inspected
+from sparsify.channels.select import Allocation
 from sparsify.channels.untraceable import Untraceable
 from sparsify.channels.verify import Verifier
 from sparsify.criteria.context import Context
@@ -93,6 +92,7 @@ def remove_channels(
     allocation: Allocation = "global",
     overrides: Mapping[str, float] | None = None,
     or_most: bool = False,
+    shuffle: int | None = None,
 ) -> Removed:
     """Remove the least important channels of `module`, as few as reach the target.
 
@@ -109,14 +109,13 @@ def remove_channels(
         overrides: Glob over modules or weights -> fraction of that layer's output channels to remove, outside the
             competition; 0 leaves them whole, the longest match wins. Coupled layers follow.
         or_most: Where the target cannot be reached, remove all that can go instead of refusing.
+        shuffle: Seed by which importances are permuted within each group: does it matter which channels go?
 
     Raises:
         Untraceable: The model cannot be followed; fall back to a mask.
         UsageError: The target makes no sense or cannot be reached; the message says what can.
     """
     asked = _asked(sparsity, macs)
-    if round_to < 1:
-        raise UsageError(f"round_to: expected a whole number from 1, got {round_to}")
     names = prunable(module)
     scores = magnitude(Context(module, names, seed=0)) if scores is None else scores
     overrides = overrides or {}
@@ -125,40 +124,14 @@ def remove_channels(
     found, verifier = inspected(module, example, keep)
     dense = count_macs(module, example[:1])
     cost = Cost(found.groups, {name: module.get_parameter(name).shape for name in names}, dense)
-    worth = {group.root: importance(group, scores) for group in found.groups}
-    ladders = {group.root: ladder(group, worth[group.root], round_to=round_to) for group in found.groups}
-    fixed = {
-        group.root: ladders[group.root].removed(math.floor(group.units * fraction + 0.5))
-        for group in found.groups
-        if (fraction := override(group, overrides)) is not None
-    }
-    free = [rungs for root, rungs in ladders.items() if root not in fixed]
-    chosen = select(free, worth, _reached(asked, cost), allocation=allocation, fixed=fixed)
+    rivals = contest(found.groups, scores, overrides=overrides, round_to=round_to, shuffle=shuffle)
+    chosen = rivals.select(_reached(asked, cost), allocation)
     if chosen is None:
-        most = dict(fixed) | {rungs.root: rungs.removed(len(rungs.order)) for rungs in free}
-        if not or_most or not any(most.values()):
-            raise UsageError(_unreachable(asked, cost, most, found, round_to))
-        chosen = most
+        if not or_most or not any(rivals.most.values()):
+            raise UsageError(_unreachable(asked, cost, rivals, found, round_to))
+        chosen = rivals.most
     verifier = verifier.on(example[: max(1, min(VERIFIED, int(VERIFIED_MACS / dense.total)))])
-    return _cut(module, example, found, verifier, chosen, asked, dense, _skipped(found, ladders))
-
-
-def override(group: Group, overrides: Mapping[str, float]) -> float | None:
-    """The fraction of the longest glob that matches a layer whose outputs the group cuts; None without one."""
-    matching = [glob for glob in overrides if any(matches(name, glob) for name in group.writers)]
-    return overrides[max(matching, key=lambda glob: (len(glob), glob))] if matching else None
-
-
-def check_overrides(module: nn.Module, overrides: Mapping[str, float]) -> None:
-    """Refuse overrides that match nothing or are no fractions.
-
-    Raises:
-        UsageError: Naming the glob.
-    """
-    check_globs("overrides", tuple(overrides), module)
-    for glob, fraction in overrides.items():
-        if not 0 <= fraction < 1:
-            raise UsageError(f"overrides: {glob!r}: expected a fraction from 0, below 1, got {fraction}")
+    return _cut(module, example, found, verifier, chosen, asked, dense, found.skipped | rivals.narrow)
 
 
 def _asked(sparsity: float | None, macs: float | None) -> dict[str, float]:
@@ -178,13 +151,8 @@ def _reached(asked: Mapping[str, float], cost: Cost) -> Callable[[Mapping[str, S
     return lambda removed: cost.macs(removed) <= asked["macs"] + 1e-12
 
 
-def _unreachable(
-    asked: Mapping[str, float],
-    cost: Cost,
-    most: Mapping[str, tuple[int, ...]],
-    found: Preflight,
-    round_to: int,
-) -> str:
+def _unreachable(asked: Mapping[str, float], cost: Cost, rivals: Contest, found: Preflight, round_to: int) -> str:
+    most = rivals.most
     name, wish = next(iter(asked.items()))
     bound = cost.sparsity(most) if name == "sparsity" else cost.macs(most)
     why = "; ".join(f"{layer}: {reason}" for layer, reason in list(found.skipped.items())[:4])
@@ -194,16 +162,6 @@ def _unreachable(
         f"{name}: asked for {wish:g}, but with at least {left} left in each layer it can be {word} {bound:.4g}; ask "
         f"for less{mend}, or prune with a mask. Layers left alone: {why or 'none'}"
     )
-
-
-def _skipped(found: Preflight, ladders: Mapping[str, Ladder]) -> dict[str, str]:
-    """What preflight skipped, and layers too narrow for the rounding."""
-    narrow = {
-        root: f"its {len(rungs.order)} units are too few to leave a multiple of what was asked to round to"
-        for root, rungs in ladders.items()
-        if len(rungs.allowed) == 1
-    }
-    return found.skipped | narrow
 
 
 def _cut(

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.channels.dead import Dead, dead_channels, finite, tied
-from sparsify.channels.dependency import Dependencies, widths
+from sparsify.channels.dependency import Dependencies, refuse_scripted, widths
+from sparsify.channels.untraceable import Untraceable, naming_the_module
 from sparsify.errors import UsageError
 
 # Relative to the largest output. In float64 a sum in another order differs by about 1e-15 a layer.
@@ -46,7 +47,8 @@ def shrink(model: nn.Module, example: Tensor) -> ShrunkModel:
     """Remove every dead channel until none is left; `model` itself is not changed.
 
     Args:
-        model: Any module of Linear, Conv and BatchNorm layers; others are worked around and reported.
+        model: Any module of Linear, Conv and BatchNorm layers; what else there is, or cannot be traced, is left whole
+            and reported.
         example: Real inputs (N, C, H, W) on which the outputs must agree; two or more are wise.
 
     Raises:
@@ -54,10 +56,18 @@ def shrink(model: nn.Module, example: Tensor) -> ShrunkModel:
     """
     if not finite(model):
         raise UsageError("expected finite weights, got NaN or infinity; shrink a model whose training did not diverge")
+    try:
+        refuse_scripted(model)
+    except Untraceable as error:
+        whole = copy.deepcopy(model).eval()
+        return ShrunkModel(whole, {}, {error.module: f"it is {error.reason}"}, _bytes(whole))
     work = copy.deepcopy(model).double().eval().requires_grad_(False)
     if shared := list(tied(work)):
         return _finish(model, work, {}, {shared[0]: "tied weights would be parted"})
-    search = _Search(work, example.double() if example.is_floating_point() else example)
+    try:
+        search = _Search(work, example.double() if example.is_floating_point() else example)
+    except Untraceable as error:  # code that makes float32 tensors of its own does not run in float64
+        return _finish(model, work, {}, {error.module: f"it does not run in float64: {error.reason}"})
     search.to_fixed_point()
     return _finish(model, search.work, search.removed(), search.skipped)
 
@@ -69,14 +79,18 @@ class _Search:
         self.work = work
         self.skipped: dict[str, str] = {}
         self._example = example
-        self._expected = _forward(work, example)
+        with naming_the_module(work):
+            self._expected = _forward(work, example)
         self._refused: set[tuple[str, int]] = set()
         self._alive = {name: list(range(width)) for name, width in widths(dict(work.named_modules())).items()}
         self._initially = copy.deepcopy(self._alive)
 
     def to_fixed_point(self) -> None:
-        while self._round(lambda dead: dead.exact) or self._round(lambda dead: dead.if_rectified):
-            pass
+        try:
+            while self._round(lambda dead: dead.exact) or self._round(lambda dead: dead.if_rectified):
+                pass
+        except Untraceable as error:
+            self.skipped[error.module] = f"its channels cannot be traced, so none was removed: {error.reason}"
 
     def removed(self) -> dict[str, tuple[int, ...]]:
         gone = {name: sorted(set(all_) - set(self._alive[name])) for name, all_ in self._initially.items()}
@@ -155,5 +169,8 @@ def _finish(
     for name, buffer in work.named_buffers():
         if name in dtypes:
             buffer.data = buffer.data.to(dtypes[name])
-    size = sum(value.nbytes for value in work.state_dict().values())
-    return ShrunkModel(work, removed, skipped, size)
+    return ShrunkModel(work, removed, skipped, _bytes(work))
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(value.nbytes for value in model.state_dict().values())

@@ -11,10 +11,10 @@ from sparsify.errors import UsageError
 
 
 class Untraceable(UsageError):
-    """No dependency graph can be made of the model; `module` names where that showed. Masking still works."""
+    """No dependency graph can be made of the model; `module` names where that showed, `reason` what. A mask works."""
 
     def __init__(self, module: str, reason: str) -> None:
-        self.module = module
+        self.module, self.reason = module, reason
         super().__init__(
             f"{module}: expected a model whose channels can be traced, got {reason}; prune it with a mask instead "
             "(pattern unstructured, n:m or block)"

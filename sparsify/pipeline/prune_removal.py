@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from sparsify.api.choice import apply_choice, choose, default_allocation, score
+from sparsify.api.channels import FewerChannels, prune_channels
+from sparsify.api.choice import apply_choice, choose, default_allocation
 from sparsify.api.searched import searched_shares
 from sparsify.api.sensitivity import Evaluate
-from sparsify.channels.remove import Removed as Cut
-from sparsify.channels.remove import remove_channels
-from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
-from sparsify.errors import UsageError
 from sparsify.lottery.controls import shuffled_mask
 from sparsify.masks.mask import Mask
-from sparsify.masks.outputs import select_outputs
-from sparsify.models.build import input_axes, prunable, unprunable
+from sparsify.models.build import input_axes, unprunable
 from sparsify.models.network import Network
 from sparsify.recipe.prune_recipe import RemovalSpec
 from sparsify.seeds import derive_seed
@@ -114,50 +109,30 @@ def _remove_channels(
     *,
     or_most: bool,
 ) -> Removed:
-    """The network without the channels that score lowest, physically smaller."""
-    rule = rule_of(removal, context.model, sparsity)
-    if rule.allocation == "erk":
-        raise UsageError("allocation: expected global or uniform for channels, got erk; ERK spreads single weights")
-    scores = score(context, removal.criterion, rule)
-    try:
-        cut = remove_channels(
-            context.model,
-            context.batches[0][0] if context.batches else network.example(),
-            sparsity=sparsity,
-            macs=macs,
-            scores=scores,
-            round_to=removal.round_to,
-            allocation=rule.allocation,
-            overrides=removal.overrides,
-            or_most=or_most,
-        )
-    except Untraceable as error:
-        return _mask_channels(context, network, scores, sparsity, str(error))
-    shrunk = replace(network, channels=[*network.channels, *cut.history])
-    report = cut.report.to_json()
-    report["skipped"] |= _unseen(context.model, cut)
-    return Removed(shrunk, Mask.dense(cut.module, prunable(cut.module)), cut.module, report)
+    """The network without the channels that score lowest, physically smaller where it can be followed."""
+    fewer = prune_channels(
+        context,
+        context.batches[0][0] if context.batches else network.example(),
+        sparsity=sparsity,
+        macs=macs,
+        criterion=removal.criterion,
+        allocation=rule_of(removal, context.model, sparsity).allocation,
+        overrides=removal.overrides,
+        round_to=removal.round_to,
+        or_most=or_most,
+    )
+    report = {**fewer.report, "skipped": fewer.report["skipped"] | _unseen(context.model, fewer)}
+    if fewer.masked_because:
+        report["masked_because"] = fewer.masked_because
+    shrunk = replace(network, channels=[*network.channels, *fewer.history])
+    return Removed(shrunk, fewer.mask, fewer.module, report)
 
 
-def _unseen(model: nn.Module, cut: Cut) -> dict[str, str]:
+def _unseen(model: nn.Module, fewer: FewerChannels) -> dict[str, str]:
     """Matrices that lost nothing and of which preflight, which looks at layers, has not said so."""
-    touched = {entry.get("tensor") for entry in cut.history}
+    touched = {entry.get("tensor") for entry in fewer.history}
     return {
         name: why
         for name, why in unprunable(model).items()
-        if name not in touched and name.rpartition(".")[0] not in cut.report.skipped
+        if name not in touched and name.rpartition(".")[0] not in fewer.report["skipped"]
     }
-
-
-def _mask_channels(
-    context: Context, network: Network, scores: Mapping[str, Tensor], sparsity: float | None, why: str
-) -> Removed:
-    """Where a network cannot be followed its channels are masked, not removed, and the report says so."""
-    if sparsity is None:
-        raise UsageError(f"{why}; its channels can only be masked, which leaves the MACs: ask for a --sparsity")
-    last = context.names[-1]
-    mask = select_outputs(scores, sparsity, keep=(last,))
-    mask.apply_(context.model)
-    skipped = {last: "taken for the output layer, being the last"}
-    report = {"skipped": skipped, "sparsity": mask.sparsity, "masked_because": why}
-    return Removed(network, mask, context.model, report)

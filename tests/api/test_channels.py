@@ -10,6 +10,7 @@ from torch import nn
 
 from sparsify.api.prune import prune
 from sparsify.criteria.context import Context
+from sparsify.errors import UsageError
 from sparsify.models.build import prunable
 from sparsify.models.network import Network
 from sparsify.pipeline.prune_removal import remove
@@ -54,3 +55,38 @@ def test_the_command_removes_the_same_channels(criterion, allocation):
     theirs = remove(context, NETWORK, spec, sparsity=0.5, macs=None)
     assert list(ours.history) == theirs.network.channels != []
     assert ours.report.channels["widths"] == theirs.report["widths"]
+
+
+class Unfollowed(nn.Module):
+    """No gradient reaches its output, so that nothing can be traced; its head is registered first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.body = nn.Linear(8, 3), nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.body(x.flatten(1)))).detach()
+
+
+def test_what_cannot_be_followed_is_masked_in_whole_outputs_and_says_so():
+    model = Unfollowed()
+    pruned = prune(model, sparsity=0.4, pattern="channel", batches=BATCHES, round_to=4)
+    rows = pruned.mask["body.weight"].any(1)
+    sums = model.body.weight.detach().abs().sum(1)
+    assert int(rows.sum()) == 4 and sums[rows].min() > sums[~rows].max()
+    assert pruned.mask["head.weight"].all() and bool((pruned.model.body.weight[~rows] == 0).all())
+    assert pruned.history == [] and "no gradient reaches" in pruned.report.masked_because
+    assert pruned.report.skipped == {"head": "head gives the network's output"}
+    assert pruned.report.sparsity == pruned.mask.sparsity == 64 / 152
+    assert pruned.report.channels["widths"]["body"]["after"] == 4
+
+
+def test_the_command_masks_the_same():
+    model, asked = Unfollowed(), {"criterion": "magnitude", "allocation": "uniform", "overrides": {"body": 0.25}}
+    ours = prune(model, sparsity=0.2, pattern="channel", batches=BATCHES, **asked)
+    context = Context(copy.deepcopy(model), prunable(model), 0, BATCHES)
+    theirs = remove(context, NETWORK, RemovalSpec(pattern=Pattern("channel"), **asked), sparsity=0.2, macs=None)
+    assert ours.mask == theirs.mask and int(ours.mask["body.weight"].any(1).sum()) == 6
+    assert theirs.report["masked_because"] == ours.report.masked_because and theirs.network == NETWORK
+    with pytest.raises(UsageError, match="its channels can only be masked, which leaves the MACs"):
+        remove(context, NETWORK, RemovalSpec(pattern=Pattern("channel")), sparsity=None, macs=0.5)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -106,6 +107,33 @@ def test_the_outputs_of_the_last_layer_stay():
     shrunk = shrink(module, torch.randn(4, 1, 3, 4))
     assert shrunk.removed == {}
     assert shrunk.model(torch.randn(2, 1, 3, 4)).shape == (2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_cannot_be_traced_or_runs_in_float32_alone_is_left_whole_and_reported():
+    class Unfollowed(Mlp):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).detach()
+
+    class Narrow(Mlp):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.float())
+
+    def scripted() -> nn.Module:
+        network = Mlp()
+        network.act = torch.jit.script(nn.ReLU())
+        return network
+
+    for kind, module, why in [
+        (Unfollowed, "Unfollowed", "its channels cannot be traced, so none was removed: .* no gradient reaches"),
+        (Narrow, "fc1", "it does not run in float64: RuntimeError"),
+        (scripted, "act", "it is a scripted module"),
+    ]:
+        network = kind()
+        silence(network.fc1, 1)
+        shrunk = shrink(network, torch.randn(4, 1, 3, 4))
+        assert shrunk.removed == {} and re.search(why, shrunk.skipped[module])
+        assert agree(network, shrunk.model, (1, 3, 4))
 
 
 def test_a_layer_keeps_one_channel():

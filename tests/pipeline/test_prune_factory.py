@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.slow
 # Of its five outputs the data has three classes, as an ImageNet network on some of its classes.
@@ -28,6 +29,18 @@ class Bessel(nn.Module):
 def without_a_graph(width=4):
     return nn.Sequential(nn.Linear(6, width), Bessel(), nn.Linear(width, 5))
 """
+# No gradient reaches its output, so that nothing can be traced; its head is registered first.
+UNFOLLOWED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head, self.body = nn.Linear(8, 3), nn.Linear(6, 8)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu()).detach()
+"""
 QUICK = ("--set", "latency.pairs=20", "--set", "latency.launches=1", "--set", "compute.workers=1")
 
 
@@ -38,7 +51,7 @@ Sparsify = Callable[..., Any]
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Any, ...]]:
     """The options that name one of the factories, with weights of width 8, and data of three classes."""
     (tmp_path / "somebodys_net.py").write_text(FACTORY)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     x = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(90) % 3)
     tensors = {
@@ -70,3 +83,26 @@ def test_a_network_that_has_no_onnx_graph_is_refused_before_anything_is_trained(
     assert done.returncode == 2
     assert "expected a network that torch.onnx can export" in done.stderr
     assert not (tmp_path / "run/trials").exists()
+
+
+def test_channels_of_a_network_that_cannot_be_followed_are_masked_as_asked_and_that_is_said(
+    sparsify: Callable[..., Any], tmp_path: Path, monkeypatch
+):
+    (tmp_path / "unfollowed_net.py").write_text(UNFOLLOWED)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", x=generator.normal(size=(90, 6)).astype(np.float32), y=np.arange(90) % 3)
+    tensors = {"head.weight": torch.randn(3, 8), "head.bias": torch.randn(3), "body.weight": torch.randn(8, 6)}
+    save_file({**tensors, "body.bias": torch.randn(8)}, tmp_path / "net.safetensors")
+    model = ("prune", "--model", "unfollowed_net:Net", "--weights", tmp_path / "net.safetensors")
+    asked = ("--pattern", "channel", "--layer", "body=0.5", "--recover", "none", "--run-dir", tmp_path / "run")
+    options = ("--allow-import", "unfollowed_net", "--data", f"npz:{tmp_path / 'data.npz'}", *asked, *QUICK)
+    done = sparsify(*model, *options, "--sparsity", 0.3)
+    assert done.returncode == 0, done.stderr
+    assert "channels are masked, not removed" in " ".join(done.stderr.split())
+    weights = load_file(tmp_path / "run/model/weights.safetensors")
+    assert int((weights["body.weight"] != 0).any(1).sum()) == 4  # the override, not the 3 that 0.3 would leave
+    assert torch.equal(weights["head.weight"], tensors["head.weight"])
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["skipped.head"] == "head gives the network's output"
+    assert metrics["export.sparsity"] == pytest.approx(24 / 72)

@@ -1,0 +1,108 @@
+"""Channels by a criterion: removed for good, or, where the network cannot be followed, held at zero by a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparsify.api.choice import score
+from sparsify.channels.mask import mask_channels
+from sparsify.channels.remove import remove_channels
+from sparsify.channels.untraceable import Untraceable
+from sparsify.criteria.context import Context
+from sparsify.criteria.registry import SOLVERS, Criterion
+from sparsify.errors import UsageError
+from sparsify.masks.mask import Mask
+from sparsify.models.build import input_axes, prunable
+from sparsify.models.history import History
+from sparsify.recipe.pattern import Pattern
+from sparsify.train.removal import Removal
+
+
+@dataclass(frozen=True)
+class FewerChannels:
+    """A network with fewer channels.
+
+    Attributes:
+        module: a new, smaller one; or the one given, with channels at zero.
+        mask: everything that is left; or what is not at zero.
+        history: what `replay` cuts again; empty for a mask.
+        report: asked and achieved, widths, what was skipped and why, as JSON values.
+        masked_because: why channels are at zero and not gone; empty where they are gone.
+    """
+
+    module: nn.Module
+    mask: Mask
+    history: History
+    report: Mapping[str, Any]
+    masked_because: str = ""
+
+
+def prune_channels(
+    context: Context,
+    example: Tensor | None,
+    *,
+    sparsity: float | None,
+    macs: float | None,
+    criterion: str | Criterion,
+    allocation: str,
+    overrides: Mapping[str, float],
+    keep: Sequence[str] = (),
+    round_to: int = 1,
+    or_most: bool = False,
+    shuffle: int | None = None,
+) -> FewerChannels:
+    """The network of `context` without the channels that score lowest.
+
+    The arguments are those of `channels.remove.remove_channels`; `example` are real inputs (N, ...).
+
+    Raises:
+        UsageError: the parts do not fit each other or the network; the MACs of one that cannot be followed stay.
+    """
+    if allocation not in ("global", "uniform"):
+        raise UsageError(
+            f"allocation: expected global or uniform for channels, got {allocation}, which spreads single weights"
+        )
+    if isinstance(criterion, str) and criterion in SOLVERS:
+        raise UsageError(f"criterion: expected one that scores weights for channels, got {criterion}, which solves")
+    if example is None:
+        raise UsageError("batches: expected real inputs to check the smaller network on, got none; give a batch")
+    scores = score(context, criterion, Removal(Pattern("channel"), sparsity, axes=input_axes(context.model)))
+    try:
+        cut = remove_channels(
+            context.model,
+            example,
+            sparsity=sparsity,
+            macs=macs,
+            scores=scores,
+            keep=keep,
+            round_to=round_to,
+            allocation="global" if allocation == "global" else "uniform",
+            overrides=overrides,
+            or_most=or_most,
+            shuffle=shuffle,
+        )
+    except Untraceable as error:
+        why = str(error)
+    else:
+        whole = Mask.dense(cut.module, prunable(cut.module))
+        return FewerChannels(cut.module, whole, cut.history, cut.report.to_json())
+    if sparsity is None:
+        raise UsageError(f"{why}; its channels can only be masked, which leaves the MACs: ask for a sparsity")
+    masked = mask_channels(
+        context.model,
+        example,
+        sparsity=sparsity,
+        scores=scores,
+        keep=keep,
+        round_to=round_to,
+        allocation="global" if allocation == "global" else "uniform",
+        overrides=overrides,
+        or_most=or_most,
+        shuffle=shuffle,
+    )
+    masked.mask.apply_(context.model)
+    return FewerChannels(context.model, masked.mask, [], masked.to_json(), why)
