@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sparsify.errors import SparsifyError as SparsifyError
     from sparsify.lottery.ticket import Ticket as Ticket
     from sparsify.masks.mask import Mask as Mask
+    from sparsify.masks.stream import prune_file as prune_file
     from sparsify.models.saved import load as load
     from sparsify.pipeline.names import load_checked as load_recipe
     from sparsify.pipeline.run import run as run
@@ -33,6 +34,7 @@ __all__ = [
     "load",
     "load_recipe",
     "prune",
+    "prune_file",
     "run",
     "sensitivity",
 ]
@@ -48,6 +50,7 @@ _HOME = {
     "load": ("sparsify.models.saved", "load"),
     "load_recipe": ("sparsify.pipeline.names", "load_checked"),
     "prune": ("sparsify.api.prune", "prune"),
+    "prune_file": ("sparsify.masks.stream", "prune_file"),
     "run": ("sparsify.pipeline.run", "run"),
     "sensitivity": ("sparsify.api.sensitivity", "sensitivity"),
 }

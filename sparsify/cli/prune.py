@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sparsify.cli import prune_files
 from sparsify.cli import prune_options as options
 from sparsify.cli.console import console
 from sparsify.cli.shapes import read_shape
@@ -22,6 +22,7 @@ _FOR_RECIPE = frozenset({"recipe", "overrides", "run_dir", "as_json"})
 _FOR_ONNX = frozenset(
     {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "data", "shape", "seed", "as_json"}
 )
+_FOR_FILE = frozenset({"file", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "as_json"})
 EXIT_CODES = {"met": 0, "missed": 4, "inconclusive": 5}
 
 
@@ -37,7 +38,21 @@ def command(
     weights: Annotated[Path | None, typer.Option(help="Its trained weights: .safetensors, .pt or .pth.")] = None,
     data: Annotated[str | None, typer.Option(help="The data (`sparsify ls datasets`).")] = None,
     onnx: Annotated[Path | None, typer.Option(help="An ONNX file instead: pruned in the graph, no training.")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --onnx: what to write.  [default: FILE-pruned.onnx]")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A safetensors file instead, or the .index.json of several: pruned by magnitude, piece by piece, "
+            "whatever its size.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --onnx and --file: what to write, of several files the folder.  [default: FILE-pruned.onnx, "
+            "FILE-pruned.safetensors]",
+            show_default=False,
+        ),
+    ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(help="With --onnx: shape of an input that the graph leaves open: name=1x3x224x224."),
@@ -109,10 +124,10 @@ def command(
     given = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
     if onnx is not None:
         _only(given, _FOR_ONNX, "--onnx")
-        _onnx(
+        prune_files.prune_graph(
             onnx,
             out,
-            pattern=pattern or "unstructured",
+            pattern=options.mask_pattern(pattern),
             sparsity=sparsity,
             criterion=criterion,
             allocation=allocation,
@@ -120,6 +135,19 @@ def command(
             calibration=data,
             shapes=dict(map(read_shape, shape or ())),
             seed=seed,
+            as_json=as_json,
+        )
+        return
+    if file is not None:
+        _only(given, _FOR_FILE, "--file")
+        prune_files.prune_weights(
+            file,
+            out,
+            pattern=options.mask_pattern(pattern),
+            sparsity=sparsity,
+            criterion=criterion,
+            allocation=allocation or "global",
+            overrides=options.layers(layer or []),
             as_json=as_json,
         )
         return
@@ -207,43 +235,3 @@ def _load(text: str, name: str, overrides: list[str]) -> PruneRecipe:
     from sparsify.pipeline.names import load_checked_prune
 
     return load_checked_prune(text, name, overrides)
-
-
-def _onnx(
-    path: Path,
-    out: Path | None,
-    *,
-    pattern: str,
-    sparsity: float | None,
-    criterion: str,
-    allocation: str | None,
-    overrides: dict[str, float],
-    calibration: str | None,
-    shapes: dict[str, tuple[int, ...]],
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Prune the graph alone; exit 0, for there is no target but the sparsity."""
-    from sparsify.recipe.pattern import Pattern
-    from sparsify_export.onnx_prune import prune_onnx
-
-    final = out or Path(f"{path.stem}-pruned.onnx")
-    if final.exists():
-        raise UsageError(f"{final}: expected no such file yet, got one; name another with --out, or remove it")
-    try:
-        parsed = Pattern.parse(pattern)
-    except ValueError as error:
-        raise UsageError(f"--pattern: {error}") from None
-    done = prune_onnx(
-        path,
-        final,
-        pattern=parsed,
-        sparsity=sparsity,
-        criterion=criterion,
-        allocation=allocation,  # pyright: ignore[reportArgumentType]  # checked inside
-        overrides=overrides,
-        calibration=None if calibration is None else Path(calibration.removeprefix("npz:")),
-        shapes=shapes,
-        seed=seed,
-    )
-    print(json.dumps(done.to_json()) if as_json else done.text(), file=sys.stdout if as_json else sys.stderr)

@@ -12,6 +12,7 @@ from sparsify.errors import RecipeError, UsageError
 
 if TYPE_CHECKING:
     from sparsify.recipe.faults import Fault
+    from sparsify.recipe.pattern import Pattern
     from sparsify.recipe.prune_recipe import PruneRecipe
 
 # field -> the option that sets it, the longer path first
@@ -105,6 +106,16 @@ def round_to_for(round_to: int | None, pattern: str, target: Mapping[str, Any]) 
     return {"round_to": vector_width()} if timed and pattern == "channel" else {}
 
 
+def mask_pattern(text: str | None) -> Pattern:
+    """The pattern that zeros are to have in a file whose shapes stay; unstructured where none is given."""
+    from sparsify.recipe.pattern import Pattern
+
+    try:
+        return Pattern.parse(text or "unstructured")
+    except ValueError as error:
+        raise UsageError(f"--pattern: {error}") from None
+
+
 def sparse(precision: str | None, min_sparsity: str | None) -> dict[str, Any] | None:
     """`export.sparse`, or None where neither option is given."""
     from sparsify_export.sparse.options import read_options
@@ -117,7 +128,8 @@ def asked(option: str, value: str | None) -> str:
     """The value of an option that cannot be left out."""
     if not value:
         raise UsageError(
-            f"{option}: expected one, got none; give --model, --weights and --data, or a recipe, or --onnx FILE"
+            f"{option}: expected one, got none; give --model, --weights and --data, or a recipe, or --onnx FILE or "
+            "--file FILE"
         )
     return value
 

@@ -14,22 +14,40 @@ from sparsify.store.tensor_file import METADATA, TensorFile
 from sparsify.store.weights import CHECKSUM
 
 
+class Cuts:
+    """Where layers are cut, found when a layer is asked for.
+
+    Args:
+        layers: what is pruned, by name, of one file or of several.
+        groups: which of them compete, and how many units they keep; those in no group need no cut.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], groups: Sequence[Group]) -> None:
+        self.layers = layers
+        self._group = {name: group for group in groups for name in group.names}
+        self._found: dict[str, Cut] = {}
+
+    def of(self, name: str) -> Cut | None:
+        """The layer's cut, and with it those of all that it competes with; None where it needs none."""
+        group = self._group.get(name)
+        if group is not None and name not in self._found:
+            self._found |= cuts({member: self.layers[member] for member in group.names}, group.kept)
+        return self._found.get(name)
+
+
 class Output:
     """What is written in the place of a file.
 
     Args:
         file: what is pruned.
-        layers: its tensors that are pruned, by name.
-        groups: which of them compete, and how many units they keep; those in no group need no cut.
+        cuts: of its layers, and of those of other files that they compete with.
 
     Attributes:
         kept: weights kept in each layer, complete once `chunks` is.
     """
 
-    def __init__(self, file: TensorFile, layers: Mapping[str, Layer], groups: Sequence[Group]) -> None:
-        self._file, self._layers = file, layers
-        self._group = {name: group for group in groups for name in group.names}
-        self._cuts: dict[str, Cut] = {}
+    def __init__(self, file: TensorFile, cuts: Cuts) -> None:
+        self._file, self._cuts = file, cuts
         self.kept: dict[str, int] = {}
 
     def chunks(self) -> Iterator[bytes | memoryview]:
@@ -45,18 +63,16 @@ class Output:
 
     def _payload(self) -> Iterator[memoryview]:
         for entry in self._file.tensors.values():
-            if entry.name in self._layers:
+            if entry.name in self._cuts.layers:
                 yield from self._pruned(entry.name)
             else:
                 yield from self._file.pieces(entry.start, entry.end)
 
     def _pruned(self, name: str) -> Iterator[memoryview]:
-        group = self._group.get(name)
-        if group is not None and name not in self._cuts:
-            # Only now: a layer that competes with no other is then still in the processor's cache when it is written.
-            self._cuts |= cuts({member: self._layers[member] for member in group.names}, group.kept)
+        # Only now: a layer that competes with no other is then still in the processor's cache when it is written.
+        cut = self._cuts.of(name)
         self.kept[name] = 0
-        for piece, count in self._layers[name].pruned(self._cuts.get(name)):
+        for piece, count in self._cuts.layers[name].pruned(cut):
             self.kept[name] += count
             yield piece
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from torch import Tensor
 
-from sparsify.errors import CorruptError, InputOutputError
 from sparsify.models.checkpoint import read_state
+from sparsify.store.shards import INDEX, shard_names
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -23,19 +22,7 @@ def read_folder(folder: Path) -> dict[str, Tensor] | None:
     for name in FILES:
         if (folder / name).is_file():
             return read_state(folder / name)
-        index = folder / f"{name}.index.json"
+        index = folder / f"{name}{INDEX}"
         if index.is_file():
-            return {key: tensor for shard in _shards(index) for key, tensor in read_state(folder / shard).items()}
+            return {key: tensor for shard in shard_names(index) for key, tensor in read_state(folder / shard).items()}
     return None
-
-
-def _shards(index: Path) -> list[str]:
-    try:
-        names = sorted({str(name) for name in json.loads(index.read_text())["weight_map"].values()})
-    except OSError as error:
-        raise InputOutputError(f"{index}: expected an index of weights, got: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptError(f"{index}: expected an index of weights with weight_map, got {error!r}") from error
-    if stray := next((name for name in names if Path(name).name != name), None):
-        raise CorruptError(f"{index}: expected names of files beside it, got {stray!r}, which may lie elsewhere")
-    return names

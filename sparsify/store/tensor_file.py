@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -52,8 +52,8 @@ class TensorFile:
         tensors: by name, in the order of their bytes.
     """
 
-    def __init__(self, path: Path, raw: FileIO) -> None:
-        self.path, self._raw = path, raw
+    def __init__(self, path: Path, raw: FileIO, on_read: Callable[[int], None]) -> None:
+        self.path, self._raw, self._on_read = path, raw, on_read
         self.head, self.header = _read_header(path, raw)
         self.size = os.fstat(raw.fileno()).st_size
         self.tensors = _entries(path, self.header, len(self.head), self.size)
@@ -75,6 +75,7 @@ class TensorFile:
         for position in range(start, end, max(len(buffer), 1)):
             piece = buffer[: min(len(buffer), end - position)]
             _fill(self.path, self._raw, position, piece)
+            self._on_read(len(piece))
             yield piece
 
     def gathered(self, starts: Sequence[int], length: int) -> memoryview:
@@ -86,8 +87,8 @@ class TensorFile:
 
 
 @contextmanager
-def open_tensor_file(path: Path) -> Generator[TensorFile]:
-    """Open a safetensors file and check its header.
+def open_tensor_file(path: Path, on_read: Callable[[int], None] = lambda _: None) -> Generator[TensorFile]:
+    """Open a safetensors file and check its header; `on_read` is told the bytes of every piece.
 
     Raises:
         CorruptError: it is no safetensors file, or what its header says does not fit its size.
@@ -99,7 +100,7 @@ def open_tensor_file(path: Path) -> Generator[TensorFile]:
     except OSError as error:
         raise InputOutputError(f"{path}: expected a safetensors file, got: {error.strerror or error}") from error
     with raw:
-        yield TensorFile(path, raw)
+        yield TensorFile(path, raw, on_read)
 
 
 def _fill(path: Path, raw: FileIO, position: int, piece: memoryview) -> None:
