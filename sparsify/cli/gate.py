@@ -47,11 +47,13 @@ def _metrics(run: Path) -> dict[str, Any]:
 
     manifest, path = Run.load(run).manifest(), run / METRICS
     if manifest is None or not path.is_file():
-        raise InputOutputError(f"{run}: expected a finished run, got an unfinished one; end it with `sparsify run`")
+        raise InputOutputError(
+            f"{run}: expected a finished run, got an unfinished one; the command that began it ends it"
+        )
     if manifest["files"].get(METRICS, {}).get("sha256") != file_sha256(path):
         raise CorruptError(f"{path}: changed since the run wrote it; see `sparsify verify {run}`")
     for name, file in manifest["files"].items():
-        if name.startswith("export/") and file_sha256(run / name) != file["sha256"]:
+        if name.startswith(("export/", "model/")) and file_sha256(run / name) != file["sha256"]:
             raise CorruptError(f"{run / name}: changed since the run wrote it; see `sparsify verify {run}`")
     return json.loads(path.read_text())
 
@@ -59,11 +61,13 @@ def _metrics(run: Path) -> dict[str, Any]:
 def _gate(run: Path, overrides: Sequence[str]) -> GateSpec:
     """The thresholds of the run's recipe, with overrides."""
     from sparsify.recipe.load import is_prune_recipe, load_prune_recipe, load_recipe
+    from sparsify.recipe.spec import GateSpec
     from sparsify.store.layout import RESOLVED
 
     for text in overrides:
         if not text.strip().startswith("gate."):
-            raise UsageError(f"--set {text}: expected gate.accuracy_drop, gate.speedup or gate.size; the run is done")
+            names = ", ".join(f"gate.{name}" for name in GateSpec.model_fields)
+            raise UsageError(f"--set {text}: expected one of {names}; the run is done")
     path = run / RESOLVED
     if is_prune_recipe(path):
         return load_prune_recipe(path.read_text(), str(path), overrides).gate
@@ -77,9 +81,13 @@ def _tell(run: Path, result: GateResult) -> None:
     out = console(stderr=True)
     for check in result.checks:
         name = check.check + (f" on {check.target}" if check.target else "")
-        sign = "at least" if check.check == "speedup" else "at most"
-        got = "nothing measured" if check.achieved is None else f"{check.achieved:.4g}"
+        sign = {"speedup": "at least ", "target": ""}.get(check.check, "at most ")
+        got = "nothing measured" if check.achieved is None else _shown(check.achieved)
         line = Text(f"{check.outcome}: ", style=styles[check.outcome])
-        line.append(f"{name}: asked {sign} {check.asked:g}, got {got}; {check.reason}", style="default")
+        line.append(f"{name}: asked {sign}{_shown(check.asked)}, got {got}; {check.reason}", style="default")
         out.print(line, soft_wrap=True)
     out.print(Text(f"{run}: gate {result.outcome}", style=styles[result.outcome]), soft_wrap=True)
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"

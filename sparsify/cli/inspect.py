@@ -55,9 +55,38 @@ def _run(document: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _table(("control", "level", "replicates complete"), controls)
     others = [(path, "complete" if done else "to do") for path, done in document["other_stages"].items()]
     yield _table(("stage", "state"), others)
+    if document["asked"]:
+        yield from _asked(document["asked"])
     if document["exported"]:
-        yield "the exported ticket:"
+        yield "the network that was kept:" if document["run_kind"] == "prune" else "the exported ticket:"
         yield from _stage(document["exported"])
+
+
+def _asked(asked: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What was asked of a prune run, what came, and the search."""
+    allowed = "" if asked["max_drop"] is None else f" at a drop of at most {asked['max_drop']:g}"
+    came = f"{_span(asked['achieved'])} achieved, {asked['outcome']}"
+    yield f"target: {asked['kind']} {asked['asked']:g} asked{allowed}, {came}; drop {_span(asked['drop'])}"
+    yield f"kept: {asked['reason']}"
+    rows = [
+        (
+            _percent(one["sparsity"]) if one["macs"] is None else f"MACs {_percent(one['macs'])}",
+            _span(one["achieved"]),
+            _span(one["drop"]),
+            one["outcome"] or "",
+        )
+        for one in asked["trials"]
+    ]
+    if rows:
+        yield _table(("tried", asked["kind"], "drop", "target"), rows)
+
+
+def _span(found: Mapping[str, float | None] | None) -> str:
+    """An estimate and its interval, where it has one."""
+    if found is None:
+        return ""
+    exact = found["ci_low"] is None or found["ci_low"] == found["ci_high"]
+    return f"{found['estimate']:.4g}" + ("" if exact else f" ({found['ci_low']:.4g} to {found['ci_high']:.4g})")
 
 
 def _stage(document: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -165,7 +194,9 @@ def _sizes(sizes: Mapping[str, Any]) -> str:
         size = sizes[name]
         share = f" ({size / masked:.1%} of masked)" if size is not None and masked else ""
         told.append(
-            f"{name} {size:,} bytes{share}" if size is not None else f"{name}: needs a network, not tensors alone"
+            f"{name} {size:,} bytes{share}"
+            if size is not None
+            else f"{name}: not counted, for want of a network that we build"
         )
     return "sizes: " + "; ".join(told)
 

@@ -1,9 +1,9 @@
 """The gate: a run's metrics held against the thresholds of its recipe.
 
-A threshold is judged by the bound of the interval that could embarrass it: of an accuracy drop the upper, of a speedup
-the lower. When the whole interval lies on the wrong side the check fails; when it holds the threshold, or there is no
-interval, or the latency itself was inconclusive, the check is inconclusive. Failed beats inconclusive, which beats
-passed.
+A threshold is judged by the bound of the interval that could embarrass it: of a drop and a latency the upper, of a
+speedup the lower. When the whole interval lies on the wrong side the check fails; when it holds the threshold, or
+there is no interval, or the latency itself was inconclusive, the check is inconclusive. Failed beats inconclusive,
+which beats passed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sparsify.recipe.spec import GateSpec
 from sparsify.report import read
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+_TOO_FEW = "no interval: 2 replicates or more are needed"
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 4, "inconclusive": 5}
 
 
@@ -25,20 +26,20 @@ class Check:
     """One threshold.
 
     Attributes:
-        check: The gate's field: accuracy_drop, speedup or size.
-        target: For speedup, the target that was timed; None otherwise.
-        asked: The threshold.
-        achieved: The estimate; None if it was not measured.
+        check: The gate's field.
+        target: For speedup and latency_ms, the target that was timed; None otherwise.
+        asked: The threshold; of `target` the word.
+        achieved: The estimate, of `target` the run's own outcome; None if it was not measured.
         ci_low: Lower bound; None where there is none, as for a size.
         ci_high: Upper bound.
         outcome: pass, fail or inconclusive.
         reason: The outcome in words.
     """
 
-    check: Literal["accuracy_drop", "speedup", "size"]
+    check: str
     target: str | None
-    asked: float
-    achieved: float | None
+    asked: float | str
+    achieved: float | str | None
     ci_low: float | None
     ci_high: float | None
     outcome: Outcome
@@ -86,40 +87,52 @@ def judge(metrics: Mapping[str, Any], gate: GateSpec) -> GateResult:
 
 def _checks(metrics: Mapping[str, Any], gate: GateSpec) -> Iterator[Check]:
     if gate.accuracy_drop is not None:
-        yield _accuracy_drop(metrics, gate.accuracy_drop)
-    if gate.speedup is not None:
-        targets = read.targets(metrics)
-        for target in targets or [None]:
+        yield _drop(metrics, "accuracy_drop", gate.accuracy_drop)
+    if gate.drop is not None:
+        yield _drop(metrics, "drop", gate.drop)
+    if gate.macs is not None:
+        yield _macs(metrics, gate.macs)
+    for target in read.targets(metrics) or [None]:
+        if gate.speedup is not None:
             yield _speedup(metrics, target, gate.speedup)
+        if gate.latency_ms is not None:
+            yield _latency(metrics, target, gate.latency_ms)
     if gate.size is not None:
         yield _size(metrics, gate.size)
+    if gate.target is not None:
+        yield _target(metrics, gate.target)
 
 
-def _accuracy_drop(metrics: Mapping[str, Any], asked: float) -> Check:
-    found = read.span(metrics, "export.accuracy_drop")
+def _drop(metrics: Mapping[str, Any], check: str, asked: float) -> Check:
+    """Of the run's own metric or of accuracy, which are one in a run of tickets."""
+    name = check if _is_prune(metrics) else "accuracy_drop"
+    found = read.span(metrics, f"export.{name}")
     if found is None:
-        return Check("accuracy_drop", None, asked, None, None, None, "inconclusive", "no ticket was exported")
-    bounds = (found.estimate, found.low, found.high)
+        metric = metrics.get("run.metric")
+        reason = f"the run's metric is {metric}: ask for gate.drop" if _is_prune(metrics) else "no ticket was exported"
+        return _unknown(check, asked, reason)
+    more = "validation examples" if _is_prune(metrics) else "replicates"
     if found.low is None or found.high is None:
-        reason = "no interval: 2 replicates or more are needed"
-        return Check("accuracy_drop", None, asked, *bounds, "inconclusive", reason)
-    if found.high <= asked:
-        return Check(
-            "accuracy_drop", None, asked, *bounds, "pass", f"the drop on validation is at most {found.high:.4g}"
-        )
-    if found.low > asked:
-        return Check(
-            "accuracy_drop", None, asked, *bounds, "fail", f"the drop on validation is at least {found.low:.4g}"
-        )
-    return Check("accuracy_drop", None, asked, *bounds, "inconclusive", _straddles(found.low, found.high))
+        reason = "no interval: 2 examples or more are needed" if _is_prune(metrics) else _TOO_FEW
+        return Check(check, None, asked, found.estimate, found.low, found.high, "inconclusive", reason)
+    return _at_most(check, None, asked, found, "the drop on validation", more)
+
+
+def _macs(metrics: Mapping[str, Any], asked: float) -> Check:
+    achieved = metrics.get("export.macs_fraction")
+    if achieved is None:
+        return _unknown("macs", asked, "a run of tickets, which removes no work, counts none")
+    outcome: Outcome = "pass" if achieved <= asked else "fail"
+    return Check(
+        "macs", None, asked, achieved, None, None, outcome, "counted: the share of the dense ones that is left"
+    )
 
 
 def _speedup(metrics: Mapping[str, Any], target: str | None, asked: float) -> Check:
     key = f"latency.{target}"
     found = read.span(metrics, f"{key}.speedup") if target else None
     if found is None:
-        reason = metrics.get(f"{key}.status", "not measured") if target else "no latency was measured"
-        return Check("speedup", target, asked, None, None, None, "inconclusive", str(reason))
+        return _not_timed(metrics, "speedup", target, asked)
     bounds = (found.estimate, found.low, found.high)
     if metrics.get(f"{key}.verdict") == "inconclusive" or found.low is None or found.high is None:
         reason = str(metrics.get(f"{key}.reason", "no interval"))
@@ -128,18 +141,65 @@ def _speedup(metrics: Mapping[str, Any], target: str | None, asked: float) -> Ch
         return Check("speedup", target, asked, *bounds, "pass", f"the speedup is at least {found.low:.4g}")
     if found.high < asked:
         return Check("speedup", target, asked, *bounds, "fail", f"the speedup is at most {found.high:.4g}")
-    return Check("speedup", target, asked, *bounds, "inconclusive", _straddles(found.low, found.high))
+    return Check("speedup", target, asked, *bounds, "inconclusive", _straddles(found.low, found.high, "pairs"))
+
+
+def _latency(metrics: Mapping[str, Any], target: str | None, asked: float) -> Check:
+    """Of the pruned network alone; what dense beside itself left open is open here too."""
+    key = f"latency.{target}"
+    found = read.span(metrics, f"{key}.sparse_p50_ms") if target else None
+    if found is None:
+        return _not_timed(metrics, "latency_ms", target, asked)
+    reason = metrics.get(f"{key}.unresolved")
+    if reason or found.low is None or found.high is None:
+        told = f"the latency is inconclusive: {reason or 'no interval'}"
+        return Check("latency_ms", target, asked, found.estimate, found.low, found.high, "inconclusive", told)
+    return _at_most("latency_ms", target, asked, found, "the median", "pairs")
 
 
 def _size(metrics: Mapping[str, Any], asked: float) -> Check:
     packed, dense = metrics.get("size.packed_bytes"), metrics.get("size.dense_fp32_bytes")
     if packed is None or not dense:
-        return Check("size", None, asked, None, None, None, "inconclusive", "no ticket was exported")
+        return _unknown("size", asked, "nothing was exported")
     achieved = packed / dense
     held = achieved <= asked
-    reason = f"packed, the ticket takes {packed:,} of {dense:,} bytes"
+    reason = f"packed, the network takes {packed:,} of {dense:,} bytes"
     return Check("size", None, asked, achieved, None, None, "pass" if held else "fail", reason)
 
 
-def _straddles(low: float, high: float) -> str:
-    return f"the interval {low:.4g} to {high:.4g} holds the threshold: more replicates or pairs would narrow it"
+def _target(metrics: Mapping[str, Any], asked: str) -> Check:
+    """What the run itself said of what it was asked for."""
+    outcome = metrics.get("target.outcome")
+    if outcome is None:
+        return _unknown("target", asked, "a run of tickets has no target")
+    words: dict[str, Outcome] = {"met": "pass", "missed": "fail"}
+    reason = f"{metrics['target.kind']} {metrics['target.asked']:g} asked; {metrics['target.reason']}"
+    return Check("target", None, asked, outcome, None, None, words.get(outcome, "inconclusive"), reason)
+
+
+def _at_most(check: str, target: str | None, asked: float, found: read.Span, what: str, more: str) -> Check:
+    assert found.low is not None and found.high is not None
+    outcome: Outcome = "pass" if found.high <= asked else "fail" if found.low > asked else "inconclusive"
+    reason = {
+        "pass": f"{what} is at most {found.high:.4g}",
+        "fail": f"{what} is at least {found.low:.4g}",
+        "inconclusive": _straddles(found.low, found.high, more),
+    }[outcome]
+    return Check(check, target, asked, found.estimate, found.low, found.high, outcome, reason)
+
+
+def _not_timed(metrics: Mapping[str, Any], check: str, target: str | None, asked: float) -> Check:
+    reason = metrics.get(f"latency.{target}.status", "not measured") if target else "no latency was measured"
+    return _unknown(check, asked, str(reason), target)
+
+
+def _unknown(check: str, asked: float | str, reason: str, target: str | None = None) -> Check:
+    return Check(check, target, asked, None, None, None, "inconclusive", reason)
+
+
+def _is_prune(metrics: Mapping[str, Any]) -> bool:
+    return metrics.get("run.kind") == "prune"
+
+
+def _straddles(low: float, high: float, more: str) -> str:
+    return f"the interval {low:.4g} to {high:.4g} holds the threshold: more {more} would narrow it"

@@ -23,7 +23,7 @@ from sparsify.report.results import (
     RunResults,
     SizeResult,
 )
-from sparsify.stats import LevelDecision, percentiles
+from sparsify.stats import LevelDecision, median_interval, percentiles, unresolved
 from sparsify.store.atomic import write_json, write_text
 from sparsify.store.digest import file_sha256
 from sparsify.store.layout import MANIFEST_MEND, METRICS, REPORT
@@ -153,10 +153,12 @@ def latency_result(root: Path, target: str) -> LatencyResult:
         target,
         dense_p50_ms=percentiles(latency.dense_ms)[50],
         sparse_p50_ms=percentiles(latency.sparse_ms)[50],
+        sparse_p50=median_interval(latency.sparse_ms),
         speedup=latency.interval,
         aa=latency.aa_interval,
         verdict=latency.verdict.word,
         reason=latency.verdict.reason,
+        unresolved=unresolved(latency.aa_interval, latency.equivalence),
         pairs=latency.pairs,
         launches=len(latency.launches),
         details={name: launch[name] for name in names if launch.get(name) is not None}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparsify.errors import UnavailableError
 from sparsify.pipeline.outcome import read_json
-from sparsify.stats import Interval, paired_difference, paired_rate_difference, unresolved
+from sparsify.stats import Interval, median_interval, paired_difference, paired_rate_difference, unresolved
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,4 @@ def read_speed(folder: Path) -> Measured:
         )
     latency = Latency.from_json(record)
     doubt = unresolved(latency.aa_interval, latency.equivalence)
-    return Measured(latency.interval, _median(latency.sparse_ms), doubt)
-
-
-def _median(samples: tuple[float, ...], resamples: int = 2000) -> Interval:
-    """Median with a percentile bootstrap over samples, 95%."""
-    values = np.asarray(samples)
-    rng = np.random.default_rng(0)
-    medians = np.median(values[rng.integers(values.size, size=(resamples, values.size))], axis=1)
-    low, high = np.quantile(medians, [0.025, 0.975])
-    return Interval(float(np.median(values)), float(low), float(high), 0.95, values.size, "bootstrap over samples")
+    return Measured(latency.interval, median_interval(latency.sparse_ms), doubt)

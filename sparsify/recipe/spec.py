@@ -260,11 +260,30 @@ class GateSpec(Spec):
         lt=1,
         description="Largest allowed validation-accuracy drop from dense, by the interval's upper bound.",
     )
+    drop: float | None = Field(
+        default=None,
+        ge=0,
+        description="The same of the run's own metric, whatever it is, in its own unit.",
+    )
+    macs: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Largest allowed share of the dense multiplications that is left; of a prune run.",
+    )
     speedup: float | None = Field(
         default=None, gt=0, description="Smallest allowed speedup over dense fp32, by the interval's lower bound."
     )
+    latency_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Largest allowed median latency in milliseconds, by the interval's upper bound.",
+    )
     size: float | None = Field(
         default=None, gt=0, le=1, description="Largest allowed packed size as a fraction of the dense fp32 size."
+    )
+    target: Literal["met"] | None = Field(
+        default=None, description="`met`: what a prune run was asked for must be met, by its own judgement."
     )
 
 

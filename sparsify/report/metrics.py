@@ -21,7 +21,9 @@ name (a ratio or a difference of means), with `.ci_low` and `.ci_high`; the boun
 | `export.test_accuracy_drop/.ci_low/.ci_high` | the same on test |
 | `export.parity.TARGET.NAME` | runtime beside eager PyTorch |
 | `size.dense_fp32_bytes` `.masked_bytes` `.packed_bytes` `.shrunk_bytes` `.packed_fraction` | |
-| `latency.TARGET.status` `.verdict` `.reason` `.pairs` `.launches` `.dense_p50_ms` `.sparse_p50_ms` | |
+| `latency.TARGET.status` `.verdict` `.reason` `.pairs` `.launches` | |
+| `latency.TARGET.dense_p50_ms` `.sparse_p50_ms/.ci_low/.ci_high` | medians |
+| `latency.TARGET.unresolved` | why dense beside itself left everything open; absent where it did not |
 | `latency.TARGET.speedup/.ci_low/.ci_high` | dense fp32 over sparse: above 1 the ticket is faster |
 | `latency.TARGET.aa/.ci_low/.ci_high` | dense over dense, taken first |
 | `latency.TARGET.best_dense` `.best_dense_p50_ms` `.best_dense_speedup/.ci_low/.ci_high` | |
@@ -138,6 +140,10 @@ def latency_metrics(latency: LatencyResult) -> Pairs:
     """Dense beside sparse on one target, under `latency.TARGET`."""
     key = f"latency.{latency.target}"
     yield from plain_metrics(key, latency.details)
+    yield f"{key}.unresolved", latency.unresolved
+    if latency.sparse_p50 is not None:
+        yield f"{key}.sparse_p50_ms.ci_low", latency.sparse_p50.low
+        yield f"{key}.sparse_p50_ms.ci_high", latency.sparse_p50.high
     for name in ("status", "verdict", "reason", "dense_p50_ms", "sparse_p50_ms", "best_dense", "best_dense_p50_ms"):
         yield f"{key}.{name}", getattr(latency, name)
     for name in ("pairs", "launches"):

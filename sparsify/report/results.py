@@ -59,10 +59,12 @@ class LatencyResult:
         status: `measured`, or what happened instead: `built, not run: no GPU here`.
         dense_p50_ms: Median of the dense network's samples.
         sparse_p50_ms: Median of the sparse network's samples.
+        sparse_p50: The same with its interval, in milliseconds.
         speedup: Dense over sparse with its interval; None if not measured.
         aa: Dense over dense with its interval, taken first; None if not measured.
         verdict: faster, slower, equivalent or inconclusive; empty if not measured.
         reason: The verdict in words.
+        unresolved: Why nothing could be told apart at that moment, by dense beside itself; empty where it could.
         pairs: Interleaved pairs.
         launches: Fresh processes that they were taken in.
         best_dense: Name of the fastest dense form measured on the target, fp32 or other; empty if none other was.
@@ -75,10 +77,12 @@ class LatencyResult:
     status: str = "measured"
     dense_p50_ms: float | None = None
     sparse_p50_ms: float | None = None
+    sparse_p50: Interval | None = None
     speedup: Interval | None = None
     aa: Interval | None = None
     verdict: str = ""
     reason: str = ""
+    unresolved: str = ""
     pairs: int = 0
     launches: int = 0
     best_dense: str = ""

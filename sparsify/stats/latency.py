@@ -112,6 +112,14 @@ def _range(interval: Interval) -> str:
     return f"{interval.low:.3f} to {interval.high:.3f}"
 
 
+def median_interval(samples_ms: Numbers, *, n_boot: int = 2000, seed: int = 0) -> Interval:
+    """Median of n times with a percentile bootstrap over samples, 95%."""
+    samples = vector(samples_ms, "samples")
+    drawn = np.random.default_rng(seed).integers(samples.size, size=(n_boot, samples.size))
+    low, high = np.quantile(np.median(samples[drawn], axis=1), [0.025, 0.975])
+    return Interval(float(np.median(samples)), float(low), float(high), 0.95, samples.size, "bootstrap over samples")
+
+
 def percentiles(samples_ms: Numbers) -> dict[int, float]:
     """The percentiles that have samples enough (`PERCENTILE_FLOOR`), by percent; none of the others."""
     samples = vector(samples_ms, "samples")

@@ -96,7 +96,7 @@ def test_thresholds_can_be_taken_away_until_nothing_is_asked(run):
 
 
 def test_only_thresholds_can_be_set(run):
-    with pytest.raises(UsageError, match=r"--set prune\.levels=3: expected gate\.accuracy_drop"):
+    with pytest.raises(UsageError, match=r"--set prune\.levels=3: expected one of gate\.accuracy_drop"):
         invoke(run, "--set", "prune.levels=3")
 
 

@@ -77,6 +77,72 @@ def test_a_run(root: Path):
     assert "latency/onnxruntime-cpu" in text
 
 
+PRUNE = """
+kind: prune
+name: small
+trained: {model: mlp:64-6-4}
+data: {source: digits}
+target: {speedup: 1.5, max_drop: 0.02}
+export: {targets: [onnxruntime-cpu]}
+"""
+FOUND = {
+    "run.kind": "prune",
+    "target.kind": "speedup",
+    "target.asked": 1.5,
+    "target.max_drop": 0.02,
+    "target.outcome": "missed",
+    "target.reason": "the largest removal found within the drop",
+    "target.achieved": 1.2,
+    "target.achieved.ci_low": 1.1,
+    "target.achieved.ci_high": 1.3,
+    "export.drop": 0.01,
+    "export.drop.ci_low": 0.005,
+    "export.drop.ci_high": 0.015,
+    "trial_01.sparsity": 0.95,
+    "trial_01.outcome": "met",
+    "trial_01.achieved": 1.7,
+    "trial_02.sparsity": 0.475,
+    "trial_02.drop": 0.03,
+    "trial_02.drop.ci_low": 0.02,
+    "trial_02.drop.ci_high": 0.04,
+}
+
+
+@pytest.fixture
+def pruned(tmp_path: Path) -> Path:
+    """A prune run whose last stage is not complete."""
+    root = Run.open(tmp_path / "pruned", PRUNE, {}).root
+    trials = ["trials/most/pruned", "trials/most/export/onnxruntime-cpu", "trials/sparsity_0.4750/pruned"]
+    for path in ["dense", *trials, "model", "test", "export/onnxruntime-cpu"]:
+        kind, parents = ("export", {"ticket": {"path": "dense", "digest": "0"}}) if "export" in path else ("prune", {})
+        with write_stage(root / path, kind=kind, key=path, spec={}, parents=parents, seeds={}, versions={}) as folder:
+            (folder / "x").write_text("x")
+    return root
+
+
+def test_a_prune_run_shows_its_stages_and_no_search_before_its_end(pruned: Path):
+    document = json.loads(invoke(pruned, "--json"))
+    stages = document["other_stages"]
+    assert [path for path, complete in stages.items() if not complete] == ["latency/onnxruntime-cpu"]
+    assert next(iter(stages)) == "dense" and list(stages)[-4:-2] == ["model", "test"] and len(stages) == 8
+    assert document["asked"] is None and document["run_kind"] == "prune" and document["levels"] == []
+
+
+def test_a_finished_prune_run_shows_what_was_asked_and_what_was_tried(pruned: Path):
+    (pruned / "metrics.json").write_text(json.dumps(FOUND))
+    Run.load(pruned).write_manifest({})
+    text = invoke(pruned)
+    assert "target: speedup 1.5 asked at a drop of at most 0.02, 1.2 (1.1 to 1.3) achieved, missed" in text
+    assert "drop 0.01 (0.005 to 0.015)" in text
+    assert [line.split() for line in text.splitlines() if line.strip().startswith(("95.00%", "47.50%"))] == [
+        ["95.00%", "1.7", "met"],
+        ["47.50%", "0.03", "(0.02", "to", "0.04)"],
+    ]
+    assert "the network that was kept:" in text and "ticket" not in text
+    asked = json.loads(invoke(pruned, "--json"))["asked"]
+    assert asked["trials"][1]["drop"] == {"estimate": 0.03, "ci_low": 0.02, "ci_high": 0.04}
+
+
 def test_a_ticket(root: Path):
     text = invoke(root / "replicate_0/level_01")
     assert "level stage" in text
@@ -92,7 +158,7 @@ def test_a_ticket(root: Path):
 def test_a_file_of_tensors(root: Path):
     text = invoke(root / "replicate_0/level_01/weights.safetensors")
     assert "weights (two axes or more, and masks): 204 of 408 kept, sparsity 50.00%" in text
-    assert "shrunk: needs a network, not tensors alone" in text
+    assert "shrunk: not counted, for want of a network that we build" in text
 
 
 def test_an_onnx_file(root: Path, tmp_path: Path):

@@ -24,6 +24,21 @@ def speed(low, high, verdict="faster", target="onnxruntime-cpu"):
     }
 
 
+def pruned(metric="cosine", low=0.01, high=0.03, **found):
+    span = {"export.drop": (low + high) / 2, "export.drop.ci_low": low, "export.drop.ci_high": high}
+    return {"run.kind": "prune", "run.metric": metric} | span | found
+
+
+def timed(low, high, **more):
+    key = "latency.onnxruntime-cpu"
+    spans = {
+        f"{key}.sparse_p50_ms": (low + high) / 2,
+        f"{key}.sparse_p50_ms.ci_low": low,
+        f"{key}.sparse_p50_ms.ci_high": high,
+    }
+    return {f"{key}.status": "measured"} | spans | {f"{key}.{name}": value for name, value in more.items()}
+
+
 SIZES = {"size.packed_bytes": 300, "size.dense_fp32_bytes": 1000}
 
 
@@ -80,6 +95,74 @@ def test_every_target_must_hold_the_speedup():
 
 
 @pytest.mark.parametrize(
+    ("metrics", "asked", "outcome", "reason"),
+    [
+        (pruned(), 0.03, "pass", "at most 0.03"),
+        (pruned(), 0.02, "inconclusive", "more validation examples would narrow it"),
+        (pruned(), 0.009, "fail", "at least 0.01"),
+        (drop(0.01, 0.005, 0.015), 0.02, "pass", "at most 0.015"),  # of tickets the metric is accuracy
+        (drop(0.01, 0.005, 0.025), 0.02, "inconclusive", "more replicates would narrow it"),
+    ],
+)
+def test_drop_is_that_of_the_runs_own_metric(metrics, asked, outcome, reason):
+    (check,) = judge(metrics, GateSpec(drop=asked)).checks
+    assert (check.check, check.asked, check.outcome) == ("drop", asked, outcome)
+    assert reason in check.reason
+
+
+def test_accuracy_that_is_not_the_metric_is_told_by_its_name():
+    (check,) = judge(pruned(), GateSpec(accuracy_drop=0.9)).checks
+    assert (check.outcome, check.reason) == ("inconclusive", "the run's metric is cosine: ask for gate.drop")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "asked", "outcome", "reason"),
+    [
+        (timed(1.9, 2.0), 2.0, "pass", "at most 2"),
+        (timed(1.9, 2.1), 2.0, "inconclusive", "more pairs would narrow it"),
+        (timed(2.01, 2.1), 2.0, "fail", "at least 2.01"),
+        (timed(1.0, 1.1, unresolved="too noisy here"), 2.0, "inconclusive", "too noisy here"),
+        (timed(1.9, 2.0, verdict="inconclusive"), 2.0, "pass", "at most 2"),  # no gain over dense, but this fast
+        ({"latency.tensorrt.status": "built, not run"}, 2.0, "inconclusive", "built, not run"),
+        ({}, 2.0, "inconclusive", "no latency was measured"),
+    ],
+)
+def test_latency_is_judged_by_the_upper_bound(metrics, asked, outcome, reason):
+    (check,) = judge(metrics, GateSpec(latency_ms=asked)).checks
+    assert (check.check, check.outcome) == ("latency_ms", outcome)
+    assert reason in check.reason
+
+
+@pytest.mark.parametrize(
+    ("metrics", "outcome"),
+    [
+        (pruned(**{"export.macs_fraction": 0.5}), "pass"),
+        (pruned(**{"export.macs_fraction": 0.51}), "fail"),
+        ({}, "inconclusive"),
+    ],
+)
+def test_macs_are_counted(metrics, outcome):
+    (check,) = judge(metrics, GateSpec(macs=0.5)).checks
+    assert (check.check, check.outcome) == ("macs", outcome)
+
+
+@pytest.mark.parametrize(
+    ("said", "outcome", "code"), [("met", "pass", 0), ("missed", "fail", 4), ("inconclusive", "inconclusive", 5)]
+)
+def test_the_runs_own_target_is_held_to_its_own_judgement(said, outcome, code):
+    target = {"target.outcome": said, "target.kind": "speedup", "target.asked": 2.0, "target.reason": "as asked"}
+    result = judge(pruned(**target), GateSpec(target="met"))
+    (check,) = result.checks
+    assert (check.asked, check.achieved, check.outcome, result.exit_code) == ("met", said, outcome, code)
+    assert check.reason == "speedup 2 asked; as asked"
+
+
+def test_a_run_of_tickets_has_no_target():
+    (check,) = judge(DROPS["pass"], GateSpec(target="met")).checks
+    assert (check.outcome, check.reason) == ("inconclusive", "a run of tickets has no target")
+
+
+@pytest.mark.parametrize(
     ("metrics", "asked", "outcome"),
     [(SIZES, 0.31, "pass"), (SIZES, 0.3, "pass"), (SIZES, 0.29, "fail"), ({}, 0.3, "inconclusive")],
 )
@@ -110,7 +193,7 @@ def test_unset_thresholds_are_not_checked():
 
 
 def test_a_gate_that_asks_nothing_is_refused():
-    with pytest.raises(UsageError, match=r"got none; set one of gate\.accuracy_drop, gate\.speedup, gate\.size"):
+    with pytest.raises(UsageError, match=r"got none; set one of gate\.accuracy_drop, gate\.drop, gate\.macs, gate"):
         judge(DROPS["pass"], GateSpec())
 
 

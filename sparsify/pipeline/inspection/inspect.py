@@ -57,11 +57,12 @@ def _folder(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    """The run, and under `exported` the ticket it exported, layer by layer; None where it has not come so far."""
+    """The run, and under `exported` the network it exported, layer by layer; None where it has not come so far."""
     from sparsify.pipeline.inspection.run import describe_run
 
     document = describe_run(path)
-    tickets = [stage["parents"]["ticket"] for stage in document["stages"] if stage["kind"] == "export"]
+    exports = [stage for stage in document["stages"] if stage["kind"] == "export"]
+    tickets = [stage["parents"]["ticket"] for stage in exports if stage["path"].startswith("export/")]
     if not tickets:
         return document | {"exported": None}
     from sparsify.pipeline.inspection.stage import describe_stage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 from sparsify.errors import CorruptError
 from sparsify.pipeline.inspection.layers import sparsity
 from sparsify.pipeline.plan import control_path, probe_path, ticket_path
-from sparsify.store.layout import walk
+from sparsify.report.read import span
+from sparsify.store.layout import METRICS, walk
 from sparsify.store.run import Run
 from sparsify.store.stage import StageRecord
 
@@ -26,8 +28,10 @@ def describe_run(root: Path) -> dict[str, Any]:
     stages = run.stages()
     manifest = run.manifest()
     recipe = run.recipe
+    is_prune = recipe.get("kind") == "prune"
     return {
         "kind": "run",
+        "run_kind": "prune" if is_prune else "tickets",
         "path": str(root),
         "name": recipe.get("name"),
         "model": recipe.get("model", recipe.get("trained", {}).get("model")),
@@ -35,9 +39,10 @@ def describe_run(root: Path) -> dict[str, Any]:
         "seed": recipe.get("seed"),
         "finished": manifest is not None,
         "environment": (manifest or {}).get("environment"),
-        "levels": [] if recipe.get("kind") == "prune" else _levels(run, stages),
+        "levels": [] if is_prune else _levels(run, stages),
         "controls": _controls(recipe, stages),
-        "other_stages": _others(recipe, stages),
+        "other_stages": _stages_of_prune(recipe, stages) if is_prune else _others(recipe, stages),
+        "asked": _asked(root) if is_prune and manifest is not None else None,
         "complete": dict(sorted(Counter(record.kind for record in stages.values()).items())),
         "stages": [_stage(path, record) for path, record in stages.items()],
         "elapsed_s": round(sum(record.elapsed_s for record in stages.values()), 3),
@@ -90,6 +95,41 @@ def _others(recipe: Mapping[str, Any], stages: Mapping[str, StageRecord]) -> dic
     paths = [probe_path(probe["name"]) for probe in recipe.get("probes") or ()]
     paths += ["test", *(f"export/{target}" for target in targets), *(f"latency/{target}" for target in targets)]
     return {path: path in stages for path in paths}
+
+
+def _stages_of_prune(recipe: Mapping[str, Any], stages: Mapping[str, StageRecord]) -> dict[str, bool]:
+    """Path -> whether it is complete: those that every prune run has, and between them whatever was tried."""
+    targets: Sequence[str] = (recipe.get("export") or {}).get("targets") or ()
+    tried = sorted((path for path in stages if path.startswith("trials/")), key=lambda path: stages[path].created)
+    last = ["model", "test", *(f"{kind}/{target}" for kind in ("export", "latency") for target in targets)]
+    return {path: path in stages for path in ("dense", *tried, *last)}
+
+
+def _asked(root: Path) -> dict[str, Any]:
+    """What was asked of a finished prune run, what came, and what was tried on the way, from its metrics."""
+    try:
+        metrics: dict[str, Any] = json.loads((root / METRICS).read_bytes())
+        kind, asked, outcome = (metrics[f"target.{name}"] for name in ("kind", "asked", "outcome"))
+    except (OSError, ValueError, KeyError) as error:
+        raise CorruptError(f"{root / METRICS}: expected a prune run's metrics, got {error!r}") from error
+    keys = sorted({name.partition(".")[0] for name in metrics if name.startswith("trial_")})
+    trials = [
+        {name: metrics.get(f"{key}.{name}") for name in ("sparsity", "macs", "outcome")}
+        | {name: _span(metrics, f"{key}.{name}") for name in ("achieved", "drop")}
+        for key in keys
+    ]
+    found = {"kind": kind, "asked": asked, "outcome": outcome, "max_drop": metrics.get("target.max_drop")}
+    return found | {
+        "achieved": _span(metrics, "target.achieved"),
+        "drop": _span(metrics, "export.drop"),
+        "reason": metrics.get("target.reason"),
+        "trials": trials,
+    }
+
+
+def _span(metrics: Mapping[str, Any], key: str) -> dict[str, float | None] | None:
+    found = span(metrics, key)
+    return None if found is None else {"estimate": found.estimate, "ci_low": found.low, "ci_high": found.high}
 
 
 def _mask_sparsity(path: Path) -> float | None:

@@ -78,15 +78,16 @@ def _weights(folder: Path) -> dict[str, Any]:
     return {"layers": layers, "totals": totals(layers), "sizes_bytes": sizes}
 
 
-def _shrunk_bytes(folder: Path) -> int:
-    import torch
-
+def _shrunk_bytes(folder: Path) -> int | None:
+    """None where the network is built by somebody's own code, which looking at a folder does not run."""
     from sparsify.channels.shrink import shrink
     from sparsify.lottery.ticket import Ticket
+    from sparsify.models.source_name import kind_of
 
     ticket = Ticket(folder)
-    example = torch.randn(_EXAMPLES, *ticket.network.input_shape, generator=torch.Generator().manual_seed(0))
-    return shrink(ticket.module(), example).bytes
+    if kind_of(ticket.network.model) == "import":
+        return None
+    return shrink(ticket.module(), ticket.network.example(_EXAMPLES)).bytes
 
 
 def _json(path: Path) -> Any:
