@@ -37,6 +37,22 @@ def command(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Its trained weights: .safetensors, .pt or .pth.")] = None,
     data: Annotated[str | None, typer.Option(help="The data (`sparsify ls datasets`).")] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="Pictures: side in pixels that is cropped.  [default: as torchvision or timm has it]"),
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(help="Pictures: side that the shorter side is resized to before.  [default: likewise]"),
+    ] = None,
+    normalize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD|MEAN/STD",
+            help="imagenet, standard (fitted to the data), unit, none, or 0.5,0.5,0.5/0.5,0.5,0.5.  [default: of "
+            "pictures as torchvision or timm has it, else standard]",
+        ),
+    ] = None,
     onnx: Annotated[Path | None, typer.Option(help="An ONNX file instead: pruned in the graph, no training.")] = None,
     file: Annotated[
         Path | None,
@@ -172,7 +188,7 @@ def command(
                 "weights": None if weights is None else str(weights),
                 "allow_import": allow_import or [],
             },
-            "data": options.asked("--data", data),
+            "data": options.data(options.asked("--data", data), image_size, resize, normalize),
             "task": task,
             "removal": {
                 "pattern": how,

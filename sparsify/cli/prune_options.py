@@ -20,6 +20,9 @@ _OPTIONS = {
     "trained.model": "--model",
     "trained.weights": "--weights",
     "trained.allow_import": "--allow-import",
+    "data.image_size": "--image-size",
+    "data.resize": "--resize",
+    "data.normalize": "--normalize",
     "data": "--data",
     "task": "--task",
     "removal.pattern": "--pattern",
@@ -143,6 +146,23 @@ def layers(texts: list[str]) -> dict[str, float]:
             raise UsageError(f"--layer: expected GLOB=SPARSITY such as 'features.0*=0', got {text!r}")
         found[glob] = number("--layer", share, "")
     return found
+
+
+def data(source: str, image_size: int | None, resize: int | None, normalize: str | None) -> dict[str, Any]:
+    """`data`, with what is said of pictures; what is not stays open, for the network's source to fill in."""
+    said = {"image_size": image_size, "resize": resize, "normalize": normalize and _moments(normalize)}
+    return {"source": source} | {name: value for name, value in said.items() if value is not None}
+
+
+def _moments(text: str) -> str | dict[str, Any]:
+    """A word as it is; `0.5,0.5,0.5/0.5,0.5,0.5` as mean and std."""
+    mean, slash, std = text.partition("/")
+    if not slash:
+        return text
+    return {
+        name: [number("--normalize", value, "") for value in values.split(",")]
+        for name, values in (("mean", mean), ("std", std))
+    }
 
 
 def number(option: str, text: str, unit: str) -> float:

@@ -12,6 +12,11 @@ from sparsify.store.digest import digest, file_sha256
 
 # Raised when equal specs and content come to be split or scaled in another way: then what is cached no longer serves.
 LAYOUT = 1
+# The same, of pictures that are brought to one size.
+FRAMING = 2
+
+# Fields that recipes did not always have: where they are not asked for, fingerprints are what they were.
+_LATER = ("resize", "fit", "interpolation", "colour")
 
 NPZ = "npz"
 IMAGE_FOLDER = "image-folder"
@@ -123,10 +128,12 @@ def fingerprint(spec: DataSpec) -> str:
     """
     name, path = parse_source(spec.source)
     content = DATASETS[name].content if path is None else _content(name, path)
-    split = spec.model_dump(mode="json", exclude={"source", "tokenizer", "max_tokens"})
+    split = spec.model_dump(mode="json", exclude={"source", "tokenizer", "max_tokens", *_LATER})
+    framed = {field: getattr(spec, field) for field in _LATER if getattr(spec, field) is not None}
+    framed |= {} if spec.image_size is None else {"framing": FRAMING}
     text = {} if spec.tokenizer is None else {"tokenizer": file_sha256(tokenizer_file(spec.tokenizer))}
     cut = {} if spec.max_tokens is None else {"max_tokens": spec.max_tokens}
-    return digest({"layout": LAYOUT, "kind": name, "content": content, "split": split} | text | cut)
+    return digest({"layout": LAYOUT, "kind": name, "content": content, "split": split} | framed | text | cut)
 
 
 def tokenizer_file(tokenizer: str) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.data.catalogue import tokenizer_file
+from sparsify.data.framing import Framing
 from sparsify.data.hf_columns import MASK, Columns, find_columns
 from sparsify.data.hf_files import HfSplit, list_dataset
 from sparsify.data.hf_table import Ragged, Table, read_table
@@ -25,14 +26,17 @@ from sparsify.data.tokens import to_texts
 from sparsify.errors import CorruptError, InputOutputError, UnavailableError, UsageError
 
 
-def read_hf_dataset(path: Path, *, image_size: int | None, tokenizer: str | None, max_tokens: int) -> Source:
+def read_hf_dataset(
+    path: Path, *, framing: Framing | None, tokenizer: str | None, max_tokens: int, channels: int | None = None
+) -> Source:
     """The images, token ids or texts in `path`, with their labels if there are any.
 
     Args:
         path: What `save_to_disk` wrote, of one split or of several.
-        image_size: Side in pixels; see `pictures.read_pictures`.
+        framing: How pictures are brought to one size; see `pictures.read_pictures`.
         tokenizer: A `tokenizer.json` or its folder, for columns of text.
         max_tokens: Tokens that longer texts are cut to; all are padded to the longest that is left.
+        channels: Of pictures: 1 for grey, 3 for colour; None for what they are.
 
     Raises:
         InputOutputError: A file is absent or cannot be read.
@@ -46,7 +50,7 @@ def read_hf_dataset(path: Path, *, image_size: int | None, tokenizer: str | None
     splits = [split for split in (listing.train, listing.validation, listing.test) if split is not None]
     tables = [_table(split, columns) for split in splits]
     if columns.kind == "images":
-        white, inputs = WHITE, _images(str(path), tables, columns, image_size)
+        white, inputs = WHITE, _images(str(path), tables, columns, framing, channels)
     else:
         white = 1.0
         ragged = [_ids(table, columns, tokenizer, max_tokens) for table in tables]
@@ -66,7 +70,9 @@ def _table(split: HfSplit, columns: Columns) -> Table:
     return read_table(split, wanted)
 
 
-def _images(name: str, tables: Sequence[Table], columns: Columns, image_size: int | None) -> Sequence[Inputs]:
+def _images(
+    name: str, tables: Sequence[Table], columns: Columns, framing: Framing | None, channels: int | None
+) -> Sequence[Inputs]:
     parts: list[list[Picture]] = []
     for table in tables:
         pictures = [
@@ -74,7 +80,7 @@ def _images(name: str, tables: Sequence[Table], columns: Columns, image_size: in
             for row, content in enumerate(table.pictures(columns.inputs))
         ]
         parts.append(pictures)
-    return read_pictures(name, parts, image_size)
+    return read_pictures(name, parts, framing, channels)
 
 
 def _ids(table: Table, columns: Columns, tokenizer: str | None, max_tokens: int) -> tuple[Ragged, Ragged]:

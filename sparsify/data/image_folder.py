@@ -8,26 +8,29 @@ from pathlib import Path
 import numpy as np
 
 from sparsify.data.folder import list_folder
+from sparsify.data.framing import Framing
 from sparsify.data.pictures import WHITE, Picture, read_pictures
 from sparsify.data.source import Part, Source
 
 
-def read_image_folder(path: Path, *, image_size: int | None) -> Source:
+def read_image_folder(path: Path, *, framing: Framing | None, channels: int | None = None) -> Source:
     """The pictures under `path`, brought to one size, labelled by the order of their classes' names.
 
     Args:
         path: The folder; see `folder.list_folder` for its layout.
-        image_size: Side in pixels; see `pictures.read_pictures`.
+        framing: How pictures are brought to one size; see `pictures.read_pictures`.
+        channels: 1 for grey, 3 for colour; None for what the pictures are.
 
     Raises:
         InputOutputError: The folder is absent or cannot be read.
         CorruptError: A picture cannot be decoded; the message names it.
-        UsageError: The layout is not one of classes, sizes differ without `image_size`, a picture has more than 8 bits
+        UsageError: The layout is not one of classes, sizes differ without `framing`, a picture has more than 8 bits
             a channel, or all of them do not fit in memory.
     """
     listing = list_folder(path)
     parts = [_labelled(classes, listing.class_names) for classes in (listing.train, listing.validation, listing.test)]
-    decoded = read_pictures(str(path), [[Picture(str(file), file) for file, _ in part] for part in parts], image_size)
+    pictures = [[Picture(str(file), file) for file, _ in part] for part in parts]
+    decoded = read_pictures(str(path), pictures, framing, channels)
     train, validation, test = (
         Part(pixels, np.array([label for _, label in part], np.int64)) if part else None
         for pixels, part in zip(decoded, parts, strict=True)

@@ -18,6 +18,9 @@ from sparsify.errors import UsageError
 from sparsify.recipe.spec import DataSpec
 
 MAX_TOKENS = 128
+# What a recipe says of pictures alone.
+PICTURE_FIELDS = ("image_size", "resize", "fit", "interpolation", "colour")
+_CHANNELS = {"grey": 1, "rgb": 3}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +98,9 @@ def _read(spec: DataSpec) -> Source:
         name, path = parse_source(spec.source)
     except ValueError as error:
         raise UsageError(f"data.source: {error}") from None
-    if spec.image_size is not None and name not in (IMAGE_FOLDER, HF_DATASET):
-        raise UsageError(f"data.image_size is for image-folder, and {name} keeps its size; remove data.image_size")
+    framed = [field for field in PICTURE_FIELDS if getattr(spec, field) is not None]
+    if framed and name not in (IMAGE_FOLDER, HF_DATASET):
+        raise UsageError(f"data.{framed[0]} is for image-folder, and {name} keeps its size; remove data.{framed[0]}")
     if spec.tokenizer is not None and name != HF_DATASET:
         raise UsageError(f"data.tokenizer is for the text of an hf-dataset, and {name} has none; remove data.tokenizer")
     return _named(name) if path is None else _of_path(name, path, spec)
@@ -121,15 +125,21 @@ def _of_path(name: str, path: Path, spec: DataSpec) -> Source:
         from sparsify.data.tokens import read_tokens
 
         return read_tokens(path)
+    from sparsify.data.framing import framing_of
+
     if name == HF_DATASET:
         from sparsify.data.hf_dataset import read_hf_dataset
 
         return read_hf_dataset(
-            path, image_size=spec.image_size, tokenizer=spec.tokenizer, max_tokens=spec.max_tokens or MAX_TOKENS
+            path,
+            framing=framing_of(spec),
+            tokenizer=spec.tokenizer,
+            max_tokens=spec.max_tokens or MAX_TOKENS,
+            channels=_CHANNELS.get(spec.colour or ""),
         )
     from sparsify.data.image_folder import read_image_folder
 
-    return read_image_folder(path, image_size=spec.image_size)
+    return read_image_folder(path, framing=framing_of(spec), channels=_CHANNELS.get(spec.colour or ""))
 
 
 def _parts(source: Source, spec: DataSpec) -> tuple[Part, Part, Part]:

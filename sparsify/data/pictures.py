@@ -1,4 +1,4 @@
-"""The user's own pictures, decoded by Pillow, turned upright, resized and cropped to one size."""
+"""The user's own pictures, decoded by Pillow, turned upright, and framed to one size."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
+from sparsify.data.framing import Framing
 from sparsify.data.memory import check_memory
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 
@@ -57,30 +58,32 @@ class Picture:
             raise CorruptError(f"{self.name}: expected a picture, got damage: {error}; remove or replace it") from error
 
 
-def read_pictures(name: str, parts: Sequence[Sequence[Picture]], image_size: int | None) -> list[NDArray[np.uint8]]:
+def read_pictures(
+    name: str, parts: Sequence[Sequence[Picture]], framing: Framing | None, channels: int | None = None
+) -> list[NDArray[np.uint8]]:
     """The pictures of each part as (N, C, H, W), all of one shape.
 
-    They are turned upright (EXIF); with `image_size` their shorter side is resized to it (bilinear) and their centre
-    cropped to a square, without it they must all be of one size. One channel if every picture is grey, else three;
-    transparency is dropped.
+    They are turned upright (EXIF) and framed; without `framing` they must all be of one size. With `channels` left
+    out, one channel if every picture is grey, else three; transparency is dropped.
 
     Raises:
         InputOutputError: A file cannot be read.
         CorruptError: A picture cannot be decoded; the message names it.
-        UsageError: There is none, sizes differ without `image_size`, a picture has more than 8 bits a channel, or all
+        UsageError: There is none, sizes differ without `framing`, a picture has more than 8 bits a channel, or all
             of them do not fit in memory.
     """
     everything = [picture for part in parts for picture in part]
-    channels, (width, height) = _survey(everything, image_size)
-    check_memory(name, len(everything) * channels * width * height * FLOAT_BYTES)
-    decoded = [np.empty((len(part), channels, height, width), np.uint8) for part in parts]
+    found, (width, height) = _survey(everything, framing)
+    colours = channels or found
+    check_memory(name, len(everything) * colours * width * height * FLOAT_BYTES)
+    decoded = [np.empty((len(part), colours, height, width), np.uint8) for part in parts]
     for pixels, part in zip(decoded, parts, strict=True):
         for slot, picture in zip(pixels, part, strict=True):
-            slot[:] = _decode(picture, channels, image_size)
+            slot[:] = decode(picture, colours, framing)
     return decoded
 
 
-def _survey(pictures: Sequence[Picture], image_size: int | None) -> tuple[int, tuple[int, int]]:
+def _survey(pictures: Sequence[Picture], framing: Framing | None) -> tuple[int, tuple[int, int]]:
     """Channels, and width and height, that all pictures will have; reads their headers alone."""
     channels = 1
     common: tuple[str, tuple[int, int]] | None = None
@@ -93,33 +96,24 @@ def _survey(pictures: Sequence[Picture], image_size: int | None) -> tuple[int, t
             channels = max(channels, 1 if image.mode in GREY_MODES else 3)
             size = _upright_size(image)
             common = common or (picture.name, size)
-            if image_size is None and size != common[1]:
+            if framing is None and size != common[1]:
                 raise UsageError(
                     f"{picture.name}: expected {_by(common[1])} pixels as in {common[0]}, got {_by(size)}; "
-                    "set data.image_size to bring all to one size"
+                    "set data.image_size to bring all to one size, as by --image-size 224"
                 )
     if common is None:
         raise UsageError("expected at least one picture, got none")
-    return channels, common[1] if image_size is None else (image_size, image_size)
+    return channels, common[1] if framing is None else (framing.size, framing.size)
 
 
-def _decode(picture: Picture, channels: int, image_size: int | None) -> NDArray[np.uint8]:
-    """One picture as (channels, height, width)."""
+def decode(picture: Picture, channels: int, framing: Framing | None) -> NDArray[np.uint8]:
+    """One picture, upright and framed, as (channels, height, width); raises as `read_pictures` does."""
     with picture.opened() as opened:
         upright = ImageOps.exif_transpose(opened)
         opaque = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
         image = opaque.convert("L" if channels == 1 else "RGB")
-        pixels = np.asarray(image if image_size is None else _centre(image, image_size), np.uint8)
+        pixels = np.asarray(image if framing is None else framing.apply(image), np.uint8)
     return pixels[np.newaxis] if channels == 1 else np.moveaxis(pixels, 2, 0)
-
-
-def _centre(picture: Image.Image, side: int) -> Image.Image:
-    """Resize the shorter side to `side`, and crop the middle of the longer."""
-    scale = side / min(picture.size)
-    width, height = (max(side, round(length * scale)) for length in picture.size)
-    left, top = (width - side) // 2, (height - side) // 2
-    resized = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + side, top + side))
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.errors import UsageError
+from sparsify.recipe.spec import MomentsSpec
 
-Normalize = Literal["unit", "standard", "imagenet", "none"]
+Normalize = Literal["unit", "standard", "imagenet", "none"] | MomentsSpec
 
 # Red, green and blue, of pixels in [0, 1]; torchvision's and timm's classification weights are trained with them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,26 +21,26 @@ CHUNK = 1024  # images at a time, so that temporary arrays stay small
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Per channel, `scaled = (pixel - centre) * factor`."""
+    """Per channel, `scaled = (pixel - mean) / std`, both in pixel values."""
 
-    centre: tuple[float, ...]
-    factor: tuple[float, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def apply(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Scaled float32 images of uint8 or float32 images (N, C, H, W), or of rows of numbers (N, D)."""
         scaled = np.empty(pixels.shape, np.float32)
-        for channel, (centre, factor) in enumerate(zip(self.centre, self.factor, strict=True)):
-            np.subtract(pixels[:, channel], np.float32(centre), out=scaled[:, channel], dtype=np.float32)
-            scaled[:, channel] *= np.float32(factor)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            np.subtract(pixels[:, channel], np.float32(mean), out=scaled[:, channel], dtype=np.float32)
+            scaled[:, channel] *= np.float32(1 / std)
         return scaled
 
 
 def fit_scaling(name: str, pixels: NDArray[Any], *, white: float, how: Normalize) -> Scaling:
     """What takes these training images to [0, 1] (`unit`), or to mean 0 and deviation 1 per channel (`standard`).
 
-    `imagenet` is `unit` and then ImageNet's own means and deviations, which networks trained on it expect; `none`
-    leaves values as they are. A channel that never varies is shifted to 0 and not stretched. The statistics of uint8
-    images are exact integers, hence equal on every machine.
+    `imagenet` is `unit` and then ImageNet's own means and deviations, which networks trained on it expect, and a mean
+    and std are any other's; `none` leaves values as they are. A channel that never varies is shifted to 0 and not
+    stretched. The statistics of uint8 images are exact integers, hence equal on every machine.
 
     Args:
         name: What errors call the source.
@@ -48,33 +49,45 @@ def fit_scaling(name: str, pixels: NDArray[Any], *, white: float, how: Normalize
         how: The recipe's `data.normalize`.
 
     Raises:
-        UsageError: `unit` or `imagenet` was asked of float images that are not in [0, 1], or `imagenet` of images that
-            do not have three channels.
+        UsageError: Anything but `standard` and `none` was asked of float images that are not in [0, 1], or means and
+            deviations of images that have another number of channels.
     """
     channels = pixels.shape[1]
     if how == "none":
         return Scaling((0.0,) * channels, (1.0,) * channels)
     if how != "standard":
         _check_unit(name, pixels, white, how)
-        means, deviations = ((0.0,) * channels, (1.0,) * channels)
-        if how == "imagenet":
-            means, deviations = _imagenet(name, pixels.shape)
-        return Scaling(tuple(mean * white for mean in means), tuple(1 / (white * each) for each in deviations))
+        means, deviations = _given(name, pixels.shape, how)
+        return Scaling(tuple(mean * white for mean in means), tuple(white * deviation for deviation in deviations))
     moments = [_moments(pixels[:, channel]) for channel in range(channels)]
-    factors = tuple(1 / deviation if deviation > 0 else 1 / white for _, deviation in moments)
-    return Scaling(tuple(mean for mean, _ in moments), factors)
+    return Scaling(tuple(mean for mean, _ in moments), tuple(std if std > 0 else white for _, std in moments))
 
 
 def _check_unit(name: str, pixels: NDArray[Any], white: float, how: Normalize) -> None:
     if pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > white):
         raise UsageError(
-            f"{name}: data.normalize = {how} expects float images in [0, {white:g}], got [{pixels.min():g}, "
+            f"{name}: data.normalize = {_word(how)} expects float images in [0, {white:g}], got [{pixels.min():g}, "
             f"{pixels.max():g}]; write normalize: standard, or give uint8"
         )
 
 
-def _imagenet(name: str, shape: tuple[int, ...]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if shape[1:2] != (3,) or len(shape) != 4:
+def _word(how: Normalize) -> str:
+    return how if isinstance(how, str) else "mean and std"
+
+
+def _given(name: str, shape: tuple[int, ...], how: Normalize) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Means and deviations, of pixels in [0, 1], that are not fitted."""
+    channels = shape[1]
+    if how == "unit":
+        return (0.0,) * channels, (1.0,) * channels
+    if isinstance(how, MomentsSpec):
+        if len(how.mean) != channels or len(how.std) != channels:
+            raise UsageError(
+                f"{name}: data.normalize: expected a mean and a std for each of {channels} channels, got "
+                f"{len(how.mean)} and {len(how.std)}; data.colour says how many pictures have"
+            )
+        return how.mean, how.std
+    if channels != 3 or len(shape) != 4:
         raise UsageError(
             f"{name}: data.normalize = imagenet expects images of 3 channels, got shape {shape[1:]}; "
             "write normalize: standard"

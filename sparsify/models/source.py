@@ -1,14 +1,16 @@
-"""`Source`: the four things that a kind of model source knows. One file a kind; `registry` names them all."""
+"""`Source`: what a kind of model source knows. One file a kind; `registry` names them all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparsify.models.published import PublishedInput
 from sparsify.models.source_name import SourceName
 
 State = Mapping[str, Tensor]
@@ -54,6 +56,10 @@ def _images(description: Description, batch: int, generator: torch.Generator) ->
     return torch.randn(batch, *description.input_shape, generator=generator)
 
 
+def _unsaid(name: SourceName, weights: Path | None, image_size: int | None) -> PublishedInput | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Source:
     """How one kind of source comes into being.
@@ -65,6 +71,8 @@ class Source:
         rename: Gives a checkpoint's state the module's names, where the source's own files use others.
         carried: The state that the source itself carries (a transformers folder), in the module's names.
         example: Inputs (N, *input_shape) the module can take.
+        published: The pictures its published weights take: of this name, of the file they lie in if that tells
+            several apart, at this size instead of their own if one is given; None where nobody says.
     """
 
     describe: Callable[[Request, State | None], Description]
@@ -72,3 +80,4 @@ class Source:
     rename: Callable[[Description, nn.Module, State], State] = _as_read
     carried: Callable[[Description], State | None] = _nothing
     example: Callable[[Description, int, torch.Generator], Tensor] = _images
+    published: Callable[[SourceName, Path | None, int | None], PublishedInput | None] = _unsaid

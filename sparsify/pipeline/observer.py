@@ -33,6 +33,10 @@ class Observer(Protocol):
         """Something that is asked for cannot be expected."""
         ...
 
+    def noted(self, text: str) -> None:
+        """Something was decided that the recipe left open."""
+        ...
+
     def close(self) -> None:
         """Nothing more will come."""
         ...
@@ -54,6 +58,9 @@ class Silent:
         """Nothing."""
 
     def warned(self, text: str) -> None:
+        """Nothing."""
+
+    def noted(self, text: str) -> None:
         """Nothing."""
 
     def close(self) -> None:
@@ -125,6 +132,10 @@ class Lines:
         """A line."""
         self._line(f"warning: {text}")
 
+    def noted(self, text: str) -> None:
+        """A line."""
+        self._line(text)
+
     def close(self) -> None:
         """How much was complete already."""
         if self._count.cached:
@@ -179,6 +190,10 @@ class Bars:
     def warned(self, text: str) -> None:
         """A line above the bars."""
         self._bars.console.print(f"warning: {text}", style="yellow", highlight=False, markup=False)
+
+    def noted(self, text: str) -> None:
+        """A line above the bars."""
+        self._bars.console.print(text, highlight=False, markup=False)
 
     def close(self) -> None:
         """Take the bars away."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sparsify.pipeline.chance import near_chance
 from sparsify.pipeline.held import held
 from sparsify.pipeline.observer import Observer
 from sparsify.pipeline.outcome import Outcome, stored_outcome
 from sparsify.pipeline.preflight import doubts, preflight_targets
 from sparsify.pipeline.prune_outcome import write_prune_outcome
+from sparsify.pipeline.prune_pictures import with_published_input
 from sparsify.pipeline.prune_plan import PrunePlan
 from sparsify.pipeline.prune_search import Chosen, Search
 from sparsify.pipeline.scheduler import Scheduler
@@ -40,11 +42,14 @@ def prune(
         Preempted: stopped by a signal, resumable.
         SparsifyError: a stage failed.
     """
+    recipe, pictures = with_published_input(recipe)
     with held(recipe, run_dir, observer) as run_folder:
         plan = PrunePlan.of(recipe)
 
         def begin() -> None:
             preflight_targets(recipe.export.targets, recipe.latency.threads)
+            if pictures:
+                run_folder.observer.noted(pictures)
             for doubt in doubts(recipe):
                 run_folder.observer.warned(doubt)
             run_folder.folder.unfinish()
@@ -60,6 +65,9 @@ def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path, observer: Observe
     dense = plan.dense()
     known = [dense, plan.model(dense), plan.test(), *plan.exports(dense), *plan.latencies()]
     observer.planned([stage.path for stage in known], more=True)  # whatever is chosen, these are its folders
+    scheduler.run([dense])
+    if doubt := near_chance(root / dense.path, plan.recipe.data):
+        observer.warned(doubt)
     chosen = Search(plan, scheduler, root).run()
     observer.planned((), more=False)
     scheduler.run([plan.model(chosen.network)])

@@ -60,7 +60,7 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
     )
     _save(out, network, Mask.dense(module, prunable(module)), module)
     module.to(spec.device)
-    _score(out, module, _task(spec), _targets(spec, data.validation, module))
+    _score(out, module, _task(spec), _targets(spec, data.validation, module), chance=_chance(spec, data.validation))
 
 
 def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
@@ -210,7 +210,15 @@ def _save(out: Path, network: Network, mask: Mask, module: nn.Module) -> None:
     write_json(out / FACTS, facts)
 
 
-def _score(out: Path, module: nn.Module, task: Task, split: Split) -> None:
+def _chance(spec: SourceSpec, split: Split) -> float | None:
+    """The accuracy of always naming the commonest class; None where the metric is another."""
+    if not _entry(spec).labelled or split.labels.ndim != 1 or split.labels.is_floating_point():
+        return None
+    return int(split.labels.bincount().max()) / len(split)
+
+
+def _score(out: Path, module: nn.Module, task: Task, split: Split, *, chance: float | None = None) -> None:
     score = evaluate(module, split, task=task)
-    write_json(out / SCORE, {"metric": score.metric, "value": score.value, "loss": score.loss, "examples": len(split)})
+    facts = {"metric": score.metric, "value": score.value, "loss": score.loss, "examples": len(split)}
+    write_json(out / SCORE, facts | ({} if chance is None else {"chance": chance}))
     save_tensors(out / SCORES, {"validation": score.scores})

@@ -51,12 +51,16 @@ _MENDS = {
 
 
 def explain(error: ValidationError, tree: Any) -> list[Misfit]:
-    """Misfits of a `Recipe` validated from `tree`, one a path; members of a union that all refused become `X or Y`."""
+    """Misfits of a `Recipe` validated from `tree`, one a path; members of a union that all refused become `X or Y`.
+
+    A value is not at fault where a part of it is: the union's members that take no mapping have nothing to say then.
+    """
     grouped: dict[KeyPath, list[Misfit]] = {}
     for details in error.errors(include_url=False):
         misfit = _misfit(details, tree)
         grouped.setdefault(misfit.path, []).append(misfit)
-    return [_joined(misfits) for misfits in grouped.values()]
+    wholes = {path[:length] for path in grouped for length in range(len(path))}
+    return [_joined(misfits) for path, misfits in grouped.items() if path not in wholes]
 
 
 def _misfit(details: ErrorDetails, tree: Any) -> Misfit:

@@ -25,6 +25,13 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
 
+class MomentsSpec(Spec):
+    """What a network's training images were normalised by, channel by channel."""
+
+    mean: tuple[float, ...] = Field(description="What is subtracted, of pixels in [0, 1].")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(description="What is divided by then, of pixels in [0, 1].")
+
+
 class DataSpec(Spec):
     """Which images, and how they are split into train, validation and test."""
 
@@ -36,15 +43,32 @@ class DataSpec(Spec):
         default=0.2, description="Share of all images held out for test, where the source has no test set of its own."
     )
     split_seed: Count = Field(default=0, description="Seed of the split; the same for all replicates.")
-    normalize: Literal["unit", "standard", "imagenet", "none"] = Field(
+    normalize: Literal["unit", "standard", "imagenet", "none"] | MomentsSpec = Field(
         default="standard",
         description="`unit` scales pixels to [0, 1]; `standard` also subtracts the training mean and divides by the "
-        "training deviation, per channel; `imagenet` does so by ImageNet's; `none` leaves values as they are.",
+        "training deviation, per channel; `imagenet` does so by ImageNet's, a mapping of `mean` and `std` by those "
+        "given; `none` leaves values as they are.",
     )
     image_size: Positive | None = Field(
         default=None,
         description="Side in pixels that the pictures of an image-folder or hf-dataset are resized and cropped to; "
         "others keep theirs.",
+    )
+    resize: Positive | None = Field(
+        default=None,
+        description="Side in pixels that a picture's shorter side is resized to, before its centre of `image_size` is "
+        "cropped; `image_size` where not given.",
+    )
+    fit: Literal["crop", "squash"] | None = Field(
+        default=None,
+        description="`crop` keeps a picture's proportions; `squash` resizes both sides to `resize`; crop where not "
+        "given.",
+    )
+    interpolation: Literal["bilinear", "bicubic"] | None = Field(
+        default=None, description="How pictures are resized; bilinear where not given."
+    )
+    colour: Literal["grey", "rgb"] | None = Field(
+        default=None, description="What pictures are turned into; where not given grey if all of them are, else rgb."
     )
     tokenizer: str | None = Field(
         default=None,

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sparsify.cli.prune_options import pattern_for, run_name
+from sparsify.cli.prune_options import data, pattern_for, recipe_of, run_name
+from sparsify.errors import UsageError
 from sparsify.recipe.prune_recipe import KINDS
 
 
@@ -39,3 +40,36 @@ def test_of_a_long_name_the_target_is_kept():
 def test_without_a_pattern_it_is_one_that_can_meet_the_target(asked: dict[str, Any], runtime: str, expected: str):
     assert pattern_for(None, asked, runtime) == expected
     assert pattern_for("2:4", asked, runtime) == "2:4"
+
+
+def recipe_with(**said: Any):
+    tree = {"kind": "prune", "name": "a", "trained": {"model": "mlp:4-3-2"}, "target": {"sparsity": 0.5}}
+    asked = {"image_size": None, "resize": None, "normalize": None} | said
+    return recipe_of(tree | {"data": data("image-folder:photos", **asked)}, [])
+
+
+def test_what_is_said_of_pictures_is_spelled_out_in_the_recipe_and_nothing_else():
+    assert recipe_with().data.model_fields_set == {"source"}
+    said = recipe_with(image_size=96, resize=110, normalize="0.5,0.4,0.3/0.2,0.2,0.1").data
+    assert (said.image_size, said.resize) == (96, 110)
+    assert said.normalize.mean == (0.5, 0.4, 0.3) and said.normalize.std == (0.2, 0.2, 0.1)
+    assert recipe_with(normalize="unit").data.normalize == "unit"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"image_size": 0}, "^--image-size: expected a number of at least 1, got the number 0"),
+        ({"resize": -1}, "^--resize: expected a number of at least 1"),
+        (
+            {"normalize": "imagnet"},
+            "^--normalize: expected unit or standard or imagenet or none.* did you mean imagenet",
+        ),
+        ({"normalize": "0.5/0"}, "^--normalize: expected a number above 0"),
+        ({"normalize": "a/0.1"}, "^--normalize: expected a number such as 0.5, got 'a'"),
+    ],
+    ids=str,
+)
+def test_a_fault_in_what_is_said_of_pictures_names_the_option(said: dict[str, Any], message: str):
+    with pytest.raises(UsageError, match=message):
+        recipe_with(**said)

@@ -117,3 +117,14 @@ def test_files_that_are_not_there_are_input_errors(tmp_path):
     for source in (f"npz:{tmp_path}/none.npz", f"image-folder:{tmp_path}/none"):
         with pytest.raises(InputOutputError, match="none"):
             fingerprint(DataSpec(source=source))
+
+
+def test_fields_that_came_later_change_no_fingerprint_until_they_are_asked_for(tmp_path):
+    assert fingerprint(DataSpec(source="digits")) == "0519921723d8c0835f08dec2fc0107a74bc4e14b6765845acd5abbd1027110b6"
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"1")
+    sizes = {"image_size": 8}
+    asked = ({}, sizes, {"colour": "rgb"}, *(sizes | more for more in ({"resize": 9}, {"fit": "squash"})))
+    found = {fingerprint(DataSpec.model_validate({"source": f"image-folder:{tmp_path}", **each})) for each in asked}
+    assert len(found) == len(asked)

@@ -26,7 +26,7 @@ IDS = [[5, 6, 7], [8], [9, 10, 11, 12], [13, 14]]
 
 
 def read(path, **values):
-    return read_hf_dataset(path, **{"image_size": None, "tokenizer": None, "max_tokens": 128} | values)
+    return read_hf_dataset(path, **{"framing": None, "tokenizer": None, "max_tokens": 128} | values)
 
 
 def features(**columns):

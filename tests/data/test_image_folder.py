@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sparsify.data.folder import list_folder
+from sparsify.data.framing import Framing
 from sparsify.data.image_folder import read_image_folder
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 
@@ -34,7 +35,7 @@ def pets(tmp_path):
 
 
 def test_classes_are_folders_in_order_of_name(pets):
-    source = read_image_folder(pets, image_size=None)
+    source = read_image_folder(pets, framing=None)
     assert source.class_names == ("ant", "cat") and source.classes == 2
     assert source.train.labels.tolist() == [0, 1, 1, 1]
     assert source.train.inputs.shape == (4, 1, 4, 6)
@@ -46,7 +47,7 @@ def test_parts_are_folders_too(tmp_path):
     for at, part in enumerate(("train", "val", "test")):
         for label, name in enumerate(("a", "b")):
             picture(tmp_path / part / name / "1.png", flat(10 * at + label))
-    source = read_image_folder(tmp_path, image_size=None)
+    source = read_image_folder(tmp_path, framing=None)
     parts = (source.train, source.validation, source.test)
     assert [part.inputs[:, 0, 0, 0].tolist() for part in parts if part] == [[0, 1], [10, 11], [20, 21]]
 
@@ -66,10 +67,17 @@ def test_a_test_class_that_training_lacks_is_refused(tmp_path):
 
 def test_one_coloured_picture_makes_all_of_them_three_channels(pets):
     picture(pets / "ant" / "colour.png", np.array([[[9, 8, 7]] * 6] * 4))
-    pixels = read_image_folder(pets, image_size=None).train.inputs
+    pixels = read_image_folder(pets, framing=None).train.inputs
     assert pixels.shape == (5, 3, 4, 6)
     assert pixels[0, :, 0, 0].tolist() == [9, 8, 7]
     assert pixels[1, :, 0, 0].tolist() == [4, 4, 4]
+
+
+def test_channels_are_as_asked_whatever_the_pictures_are(pets):
+    picture(pets / "ant" / "colour.png", np.array([[[9, 9, 9]] * 6] * 4))
+    assert read_image_folder(pets, framing=None, channels=1).train.inputs[0, :, 0, 0].tolist() == [9]
+    (pets / "ant" / "colour.png").unlink()
+    assert read_image_folder(pets, framing=None, channels=3).train.inputs[0, :, 0, 0].tolist() == [4, 4, 4]
 
 
 def test_the_shorter_side_is_resized_and_the_middle_cropped(tmp_path):
@@ -77,20 +85,22 @@ def test_the_shorter_side_is_resized_and_the_middle_cropped(tmp_path):
     bands = np.repeat(np.repeat([[10, 200, 90]], 20, axis=1), 20, axis=0)
     picture(tmp_path / "a" / "wide.png", bands)
     picture(tmp_path / "b" / "tall.png", bands.T)
-    pixels = read_image_folder(tmp_path, image_size=10).train.inputs
+    pixels = read_image_folder(tmp_path, framing=Framing(10, 10)).train.inputs
     assert pixels.shape == (2, 1, 10, 10)
     assert (pixels[:, 0, 1:-1, 1:-1] == 200).all()
     np.testing.assert_array_equal(pixels[0, 0], pixels[1, 0].T)
 
 
 def test_small_pictures_are_enlarged(pets):
-    assert read_image_folder(pets, image_size=9).train.inputs.shape == (4, 1, 9, 9)
+    assert read_image_folder(pets, framing=Framing(9, 9)).train.inputs.shape == (4, 1, 9, 9)
 
 
 def test_different_sizes_without_image_size_are_refused(pets):
     picture(pets / "cat" / "d.png", flat(1, size=(5, 6)))
-    with pytest.raises(UsageError, match=r"d.png: expected 6x4 pixels as in .*z.PNG, got 6x5; set data.image_size"):
-        read_image_folder(pets, image_size=None)
+    with pytest.raises(
+        UsageError, match=r"d.png: expected 6x4 pixels as in .*z.PNG, got 6x5; set data.image_size .* --image-size 224"
+    ):
+        read_image_folder(pets, framing=None)
 
 
 def test_pictures_are_turned_upright(tmp_path):
@@ -98,7 +108,7 @@ def test_pictures_are_turned_upright(tmp_path):
     exif[0x0112] = 6  # turn by 90 degrees clockwise
     picture(tmp_path / "a" / "1.png", np.array([[1, 2, 3], [4, 5, 6]]), exif=exif)
     picture(tmp_path / "b" / "1.png", flat(0, size=(3, 2)))
-    pixels = read_image_folder(tmp_path, image_size=None).train.inputs
+    pixels = read_image_folder(tmp_path, framing=None).train.inputs
     assert pixels[0, 0].tolist() == [[4, 1], [5, 2], [6, 3]]
 
 
@@ -107,14 +117,14 @@ def test_palettes_and_transparency_become_plain_colours(tmp_path):
     (tmp_path / "b").mkdir()
     paletted = Image.fromarray(np.array([[[1, 2, 3]] * 2] * 2, np.uint8)).quantize(4)
     paletted.save(tmp_path / "b" / "1.png", transparency=bytes([0, 255]))
-    pixels = read_image_folder(tmp_path, image_size=None).train.inputs
+    pixels = read_image_folder(tmp_path, framing=None).train.inputs
     assert pixels[:, :, 0, 0].tolist() == [[9, 8, 7], [1, 2, 3]]
 
 
 def test_sixteen_bits_are_refused_rather_than_clipped(pets):
     Image.fromarray(np.full((4, 6), 40_000, np.uint16)).save(pets / "cat" / "deep.png")
     with pytest.raises(UsageError, match=r"deep.png: expected 8 bits a channel, got mode I;16"):
-        read_image_folder(pets, image_size=None)
+        read_image_folder(pets, framing=None)
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -126,7 +136,7 @@ def test_a_decompression_bomb_is_refused_from_its_header(pets, side):
     header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
     (pets / "cat" / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", b""))
     with pytest.raises(CorruptError, match=r"bomb.png: .* decompression bomb"):
-        read_image_folder(pets, image_size=4)
+        read_image_folder(pets, framing=Framing(4, 4))
 
 
 @pytest.mark.parametrize("kept", [0, 10, 60, -30])
@@ -136,7 +146,7 @@ def test_a_damaged_picture_is_named(pets, kept):
     whole = (pets / "cat" / "damaged.png").read_bytes()
     (pets / "cat" / "damaged.png").write_bytes(whole[:kept])
     with pytest.raises(CorruptError, match=r"damaged.png: expected a picture"):
-        read_image_folder(pets, image_size=4)
+        read_image_folder(pets, framing=Framing(4, 4))
 
 
 def test_random_damage_is_a_corrupt_error_or_another_picture(pets):
@@ -148,7 +158,7 @@ def test_random_damage_is_a_corrupt_error_or_another_picture(pets):
         for at in range(0, len(whole), 5):
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
             try:
-                read_image_folder(pets, image_size=4)
+                read_image_folder(pets, framing=Framing(4, 4))
             except (CorruptError, UsageError) as error:
                 assert file.name in str(error)
         file.unlink()
@@ -157,7 +167,7 @@ def test_random_damage_is_a_corrupt_error_or_another_picture(pets):
 def test_a_broken_link_is_an_input_error(pets):
     (pets / "cat" / "link.png").symlink_to(pets / "nowhere.png")
     with pytest.raises(InputOutputError, match=r"link.png: expected a readable picture, got: No such file"):
-        read_image_folder(pets, image_size=None)
+        read_image_folder(pets, framing=None)
 
 
 def test_folders_that_are_no_classes_are_refused(tmp_path):
@@ -177,4 +187,4 @@ def test_folders_that_are_no_classes_are_refused(tmp_path):
 def test_more_than_memory_is_refused_before_it_is_decoded(pets, monkeypatch):
     monkeypatch.setattr("os.sysconf", lambda _: 1)
     with pytest.raises(UsageError, match="expected data that fits in memory"):
-        read_image_folder(pets, image_size=None)
+        read_image_folder(pets, framing=None)

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from sparsify.data.scaling import fit_scaling
 from sparsify.errors import UsageError
+from sparsify.recipe.spec import MomentsSpec
 
 IMAGES = st.tuples(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 4), st.integers(1, 4))
 
@@ -28,9 +29,9 @@ def test_many_chunks_of_bytes_and_of_floats_agree():
     pixels = np.random.default_rng(0).integers(0, 256, (2500, 3, 2, 2), np.uint8)
     of_bytes = fit_scaling("x", pixels, white=255, how="standard")
     of_floats = fit_scaling("x", (pixels / np.float32(255)), white=1, how="standard")
-    np.testing.assert_allclose(of_bytes.factor, np.array(of_floats.factor) / 255, rtol=1e-6)
-    np.testing.assert_allclose(of_bytes.centre, np.array(of_floats.centre) * 255, rtol=1e-6)
-    np.testing.assert_allclose(1 / np.array(of_bytes.factor), pixels.astype(float).std(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(of_bytes.std, np.array(of_floats.std) * 255, rtol=1e-6)
+    np.testing.assert_allclose(of_bytes.mean, np.array(of_floats.mean) * 255, rtol=1e-6)
+    np.testing.assert_allclose(of_bytes.std, pixels.astype(float).std(axis=(0, 2, 3)), rtol=1e-12)
 
 
 def test_unit_takes_white_to_one():
@@ -70,3 +71,12 @@ def test_none_leaves_values_as_they_are_and_rows_are_scaled_by_column():
     rows = np.array([[0.0, -5.0], [4.0, -5.0]], np.float32)
     np.testing.assert_array_equal(fit_scaling("x", rows, white=1, how="none").apply(rows), rows)
     np.testing.assert_allclose(fit_scaling("x", rows, white=1, how="standard").apply(rows), [[-1, 0], [1, 0]])
+
+
+def test_a_mean_and_a_std_are_of_pixels_between_0_and_1():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 2, 2), np.uint8)
+    how = MomentsSpec(mean=(0.5, 0.4, 0.3), std=(0.2, 0.5, 1.0))
+    expected = (pixels / 255 - np.reshape(how.mean, (3, 1, 1))) / np.reshape(how.std, (3, 1, 1))
+    np.testing.assert_allclose(fit_scaling("x", pixels, white=255, how=how).apply(pixels), expected, atol=1e-6)
+    with pytest.raises(UsageError, match=r"expected a mean and a std for each of 1 channels, got 3 and 3; data.colour"):
+        fit_scaling("x", pixels[:, :1], white=255, how=how)
