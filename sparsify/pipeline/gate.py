@@ -2,8 +2,8 @@
 
 A threshold is judged by the bound of the interval that could embarrass it: of a drop and a latency the upper, of a
 speedup the lower. When the whole interval lies on the wrong side the check fails; when it holds the threshold, or
-there is no interval, or the latency itself was inconclusive, the check is inconclusive. Failed beats inconclusive,
-which beats passed.
+there is no interval, the check is inconclusive. Where dense timed beside itself came out unequal, the interval is
+widened by as much. Failed beats inconclusive, which beats passed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 from sparsify.errors import UsageError
 from sparsify.recipe.spec import GateSpec
 from sparsify.report import read
+from sparsify.stats import doubted
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 _TOO_FEW = "no interval: 2 replicates or more are needed"
@@ -134,27 +135,39 @@ def _speedup(metrics: Mapping[str, Any], target: str | None, asked: float) -> Ch
     if found is None:
         return _not_timed(metrics, "speedup", target, asked)
     bounds = (found.estimate, found.low, found.high)
-    if metrics.get(f"{key}.verdict") == "inconclusive" or found.low is None or found.high is None:
-        reason = str(metrics.get(f"{key}.reason", "no interval"))
-        return Check("speedup", target, asked, *bounds, "inconclusive", f"the latency is inconclusive: {reason}")
+    inconclusive = metrics.get(f"{key}.verdict") == "inconclusive"  # as the metrics of earlier versions say it
+    found, doubt = _doubted(metrics, key, found, str(metrics.get(f"{key}.reason", "")) if inconclusive else "")
+    if found.low is None or found.high is None:
+        return Check("speedup", target, asked, *bounds, "inconclusive", f"the latency is inconclusive: {doubt}")
     if found.low >= asked:
         return Check("speedup", target, asked, *bounds, "pass", f"the speedup is at least {found.low:.4g}")
     if found.high < asked:
         return Check("speedup", target, asked, *bounds, "fail", f"the speedup is at most {found.high:.4g}")
-    return Check("speedup", target, asked, *bounds, "inconclusive", _straddles(found.low, found.high, "pairs"))
+    reason = f"the latency is inconclusive: {doubt}" if doubt else _straddles(found.low, found.high, "pairs")
+    return Check("speedup", target, asked, *bounds, "inconclusive", reason)
 
 
 def _latency(metrics: Mapping[str, Any], target: str | None, asked: float) -> Check:
-    """Of the pruned network alone; what dense beside itself left open is open here too."""
+    """Of the pruned network alone."""
     key = f"latency.{target}"
     found = read.span(metrics, f"{key}.sparse_p50_ms") if target else None
     if found is None:
         return _not_timed(metrics, "latency_ms", target, asked)
-    reason = metrics.get(f"{key}.unresolved")
-    if reason or found.low is None or found.high is None:
-        told = f"the latency is inconclusive: {reason or 'no interval'}"
+    found, doubt = _doubted(metrics, key, found)
+    if found.low is None or found.high is None or (doubt and found.low <= asked < found.high):
+        told = f"the latency is inconclusive: {doubt or 'no interval'}"
         return Check("latency_ms", target, asked, found.estimate, found.low, found.high, "inconclusive", told)
     return _at_most("latency_ms", target, asked, found, "the median", "pairs")
+
+
+def _doubted(metrics: Mapping[str, Any], key: str, found: read.Span, otherwise: str = "") -> tuple[read.Span, str]:
+    """The bounds, wider by what dense beside itself left open, and why they are; as they are where it left nothing."""
+    doubt = str(metrics.get(f"{key}.unresolved", otherwise))
+    if not doubt or found.low is None or found.high is None:
+        return found, doubt
+    aa = read.span(metrics, f"{key}.aa") or read.Span(1.0, None, None)
+    low, high = doubted(found.low, found.high, aa.low, aa.high)
+    return read.Span(found.estimate, low, high), doubt
 
 
 def _size(metrics: Mapping[str, Any], asked: float) -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparsify.errors import UnavailableError
 from sparsify.pipeline.outcome import read_json
-from sparsify.stats import Interval, median_interval, paired_difference, paired_rate_difference, unresolved
+from sparsify.stats import Interval, doubted, median_interval, paired_difference, paired_rate_difference, unresolved
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,22 @@ class Measured:
     Attributes:
         speedup: Of the pruned network over dense fp32.
         latency_ms: Median of the pruned network.
-        unresolved: Why the machine could tell nothing apart at that moment, by its A/A; empty where it could.
+        aa: Of dense over itself.
+        unresolved: Why the machine could tell little apart at that moment, by its A/A; empty where it could.
     """
 
     speedup: Interval
     latency_ms: Interval
+    aa: Interval
     unresolved: str = ""
+
+    def judged(self, kind: str) -> Interval:
+        """`speedup` or `latency_ms` as a target is judged by it: wider by what a noisy A/A leaves open."""
+        found: Interval = getattr(self, kind)
+        if not self.unresolved or found.low is None or found.high is None:
+            return found
+        low, high = doubted(found.low, found.high, self.aa.low, self.aa.high)
+        return replace(found, low=low, high=high)
 
 
 def read_scores(folder: Path, name: str) -> NDArray[np.float32]:
@@ -69,4 +79,4 @@ def read_speed(folder: Path) -> Measured:
         )
     latency = Latency.from_json(record)
     doubt = unresolved(latency.aa_interval, latency.equivalence)
-    return Measured(latency.interval, median_interval(latency.sparse_ms), doubt)
+    return Measured(latency.interval, median_interval(latency.sparse_ms), latency.aa_interval, doubt)

@@ -1,7 +1,8 @@
 """Whether what was measured meets the target: one rule, for the search and for the answer. Torch-free.
 
 A bound counts, the one that could embarrass: of a speedup the lower, of a latency and a drop the upper. Where the
-interval holds the threshold, or the machine could not tell dense from itself, nothing is known: `inconclusive`.
+interval holds the threshold nothing is known: `inconclusive`. Where the machine could not tell dense from itself the
+interval is widened by as much.
 """
 
 from __future__ import annotations
@@ -16,13 +17,11 @@ Verdict = Literal["met", "missed", "inconclusive"]
 
 
 def judge_time(target: TargetSpec, measured: Measured) -> Verdict:
-    """Of a speedup or a latency; the comparison's own verdict (A/A) comes first."""
-    if measured.unresolved:
-        return "inconclusive"
+    """Of a speedup or a latency."""
     if target.speedup is not None:
-        return at_least(target.speedup, measured.speedup)
+        return at_least(target.speedup, measured.judged("speedup"))
     assert target.latency_ms is not None
-    return at_most(target.latency_ms, measured.latency_ms)
+    return at_most(target.latency_ms, measured.judged("latency_ms"))
 
 
 def at_least(asked: float, found: Interval) -> Verdict:
@@ -51,7 +50,7 @@ def to_spare(target: TargetSpec, measured: Measured) -> bool:
     """
     if judge_time(target, measured) != "met":
         return False
-    found = measured.speedup if target.speedup is not None else measured.latency_ms
+    found = measured.judged(target.kind)
     assert found.low is not None and found.high is not None
     width = found.high - found.low
     if target.speedup is not None:

@@ -7,6 +7,7 @@ from sparsify.stats.holm import holm as holm
 from sparsify.stats.interval import Interval as Interval
 from sparsify.stats.latency import PERCENTILE_FLOOR as PERCENTILE_FLOOR
 from sparsify.stats.latency import Verdict as Verdict
+from sparsify.stats.latency import doubted as doubted
 from sparsify.stats.latency import latency_verdict as latency_verdict
 from sparsify.stats.latency import median_interval as median_interval
 from sparsify.stats.latency import paired_log_ratio as paired_log_ratio

@@ -24,6 +24,12 @@ def speed(low, high, verdict="faster", target="onnxruntime-cpu"):
     }
 
 
+def noisy(low, high, aa_low, aa_high):
+    key = "latency.onnxruntime-cpu"
+    aa = {f"{key}.aa": 1.0, f"{key}.aa.ci_low": aa_low, f"{key}.aa.ci_high": aa_high}
+    return speed(low, high, "inconclusive") | aa | {f"{key}.unresolved": "stated"}
+
+
 def pruned(metric="cosine", low=0.01, high=0.03, **found):
     span = {"export.drop": (low + high) / 2, "export.drop.ci_low": low, "export.drop.ci_high": high}
     return {"run.kind": "prune", "run.metric": metric} | span | found
@@ -74,8 +80,12 @@ def test_accuracy_drop_is_judged_by_the_upper_bound(metrics, asked, outcome, rea
         (speed(1.05, 1.15), 1.2, "fail", "at most 1.15"),
         (speed(0.98, 1.02, "equivalent"), 1.2, "fail", "at most 1.02"),
         (speed(0.5, 0.7, "slower"), 1.2, "fail", "at most 0.7"),
-        (speed(0.5, 0.7, "inconclusive"), 1.2, "inconclusive", "the latency is inconclusive: stated"),
+        (speed(0.5, 0.7, "inconclusive"), 1.2, "inconclusive", "the latency is inconclusive: stated"),  # no A/A
         (speed(1.5, 1.7, "inconclusive"), 1.2, "inconclusive", "the latency is inconclusive: stated"),
+        (noisy(1.22, 1.3, 0.93, 0.97), 1.2, "inconclusive", "the latency is inconclusive: stated"),
+        (noisy(1.3, 1.4, 0.93, 0.97), 1.2, "pass", "at least 1.209"),  # 1.3 * 0.93
+        (noisy(1.0, 1.1, 1.01, 1.05), 1.2, "fail", "at most 1.155"),
+        (noisy(1.0, 1.1, 1.05, 1.2), 1.2, "inconclusive", "the latency is inconclusive: stated"),
         ({"latency.tensorrt.status": "built, not run: no GPU here"}, 1.2, "inconclusive", "built, not run"),
         ({}, 1.2, "inconclusive", "no latency was measured"),
     ],
