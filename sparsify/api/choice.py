@@ -18,6 +18,7 @@ from sparsify.masks.mask import Mask
 from sparsify.masks.overrides import override_of
 from sparsify.masks.plan import plan
 from sparsify.masks.select import select
+from sparsify.masks.shuffled import shuffled
 from sparsify.train.removal import Removal
 
 
@@ -80,13 +81,18 @@ def score(context: Context, criterion: str | Criterion, removal: Removal) -> dic
     return within_rows(scores, removal.axes) if by_row else scores
 
 
-def choose(context: Context, removal: Removal, criterion: str | Criterion) -> Choice:
-    """The mask that keeps what the criterion rates highest, as `removal` says.
+def choose(context: Context, removal: Removal, criterion: str | Criterion, *, shuffle: int | None = None) -> Choice:
+    """The mask that keeps what the criterion rates highest, as `removal` says; shuffled by a seed, if any.
 
     Raises:
-        UsageError: see `masks.select.select` and the criterion.
+        UsageError: see `masks.select.select` and the criterion; one that solves for weights cannot be shuffled.
     """
     if isinstance(criterion, str) and criterion in SOLVERS:
+        if shuffle is not None:
+            raise UsageError(
+                f"shuffled: expected a criterion that scores weights, got {criterion}, whose new weights are right for "
+                "its own mask alone; shuffle another criterion's"
+            )
         return _solve(context, removal, criterion)
     found = select(
         _score_asked(context, criterion, removal),
@@ -96,7 +102,8 @@ def choose(context: Context, removal: Removal, criterion: str | Criterion) -> Ch
         overrides=removal.overrides,
         axes=removal.axes,
     )
-    return Choice(found.mask, {}, found.skipped)
+    mask = found.mask if shuffle is None else shuffled(found.mask, removal.pattern, shuffle, removal.axes)
+    return Choice(mask, {}, found.skipped)
 
 
 def _score_asked(context: Context, criterion: str | Criterion, removal: Removal) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from sparsify.masks.allocate import Allocation, check_sparsity
 from sparsify.masks.mask import Mask
 from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.recipe.pattern import Pattern
+from sparsify.seeds import derive_seed
 from sparsify.train.removal import Removal
 
 
@@ -87,6 +88,7 @@ def prune(
     loss: Loss | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
     round_to: int = 1,
+    shuffled: bool = False,
     seed: int = 0,
 ) -> Pruned:
     """Prune a trained network in one step. Returns a new one; the given one is not changed.
@@ -112,7 +114,9 @@ def prune(
         loss: (output, target) -> scalar, for criteria that take gradients.
         evaluate: a network -> its metric, higher is better; leaves the network as it is. Goes into the report.
         round_to: channels left are a multiple of it, or all of a layer's; the vector width of the runtime, 8 or 16.
-        seed: of what the criterion draws.
+        shuffled: draw anew what goes within each layer, in the same counts and pattern, as a check: a criterion that
+            does no better than that told nothing but the counts.
+        seed: of what the criterion draws, and the shuffle.
 
     Raises:
         UsageError: an argument makes no sense or does not fit the network; the message says which and why.
@@ -131,8 +135,9 @@ def prune(
     context = Context(work, names, seed, tuple(batches), loss)
     how = allocation or default_allocation(criterion)
     shares = dict(overrides or {})
+    shuffle = derive_seed(seed, "shuffled") if shuffled else None
     if pattern.kind == "channel":
-        pruned = _channels(context, sparsity, criterion, how, shares, round_to)
+        pruned = _channels(context, sparsity, criterion, how, shares, round_to, shuffle)
     elif round_to != 1:
         raise UsageError(f"round_to: expected the pattern channel, whose counts it rounds, got {pattern}; leave it out")
     else:
@@ -144,7 +149,7 @@ def prune(
             shares |= searched_shares(
                 context, evaluate, pattern=pattern, sparsity=sparsity, criterion=criterion, overrides=shares
             )
-        pruned = _mask(context, pattern, sparsity, criterion, how, shares)
+        pruned = _mask(context, pattern, sparsity, criterion, how, shares, shuffle)
     metric = None if evaluate is None else float(evaluate(pruned.model))
     return replace(pruned, report=replace(pruned.report, metric_dense=dense, metric=metric))
 
@@ -156,10 +161,11 @@ def _mask(
     criterion: str | Criterion,
     how: Allocation | Literal["searched"],
     shares: Mapping[str, float],
+    shuffle: int | None,
 ) -> Pruned:
     allocation = "uniform" if how == "searched" else how
     removal = Removal(pattern, sparsity, allocation, shares, input_axes(context.model))
-    choice = choose(context, removal, criterion)
+    choice = choose(context, removal, criterion, shuffle=shuffle)
     apply_choice(context.model, choice)
     layers = _sparsities(choice.mask)
     skipped = {**choice.skipped, **unprunable(context.model)}
@@ -174,6 +180,7 @@ def _channels(
     how: str,
     shares: Mapping[str, float],
     round_to: int,
+    shuffle: int | None,
 ) -> Pruned:
     fewer = prune_channels(
         context,
@@ -184,6 +191,7 @@ def _channels(
         allocation=how,
         overrides=shares,
         round_to=round_to,
+        shuffle=shuffle,
     )
     report = PruneReport(
         pattern="channel",

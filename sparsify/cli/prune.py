@@ -94,7 +94,7 @@ def command(
         typer.Option(help="global, uniform, erk, or searched by measuring.  [default: as the criterion compares]"),
     ] = None,
     shuffled: Annotated[
-        bool, typer.Option("--shuffled", help="Shuffle the mask within layers: does it matter which weights went?")
+        bool, typer.Option("--shuffled", help="Shuffle what goes within each layer: does it matter which weights went?")
     ] = False,
     layer: Annotated[
         list[str] | None, typer.Option(metavar="GLOB=SPARSITY", help="Sparsity of some layers; 0 leaves them dense.")

@@ -22,20 +22,13 @@ import torch
 from torch import Tensor
 
 from sparsify.masks.mask import Mask
+from sparsify.masks.shuffled import shuffled
+from sparsify.recipe.pattern import Pattern
 
 
 def shuffled_mask(mask: Mask, seed: int) -> Mask:
-    """The mask with its entries permuted uniformly within each layer; counts are kept exactly, n:m and blocks are not.
-
-    The sanity check of any criterion, on any mask: what does as well shuffled told nothing but the layers' counts.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    return Mask(
-        {
-            name: kept.flatten()[torch.randperm(kept.numel(), generator=generator)].view_as(kept)
-            for name, kept in mask.items()
-        }
-    )
+    """The mask with its entries permuted uniformly within each layer; counts are kept, n:m and blocks are not."""
+    return shuffled(mask, Pattern("unstructured"), seed)
 
 
 def random_set(mask: Mask, seed: int) -> Mask:

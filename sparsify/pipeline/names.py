@@ -41,7 +41,7 @@ def load_checked(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def load_checked_prune(text: str, name: str, overrides: Sequence[str] = ()) -> PruneRecipe:
     """Load a recipe of `sparsify prune` with every check there is; raises as `load_prune_recipe` does."""
     recipe = load_prune_recipe(
-        text, name, overrides, (source_exists, targets_exist, sparse_is_heard, trained_exists, words_exist)
+        text, name, overrides, (source_exists, targets_exist, sparse_is_heard, trained_exists, words_exist, solver_fits)
     )
     if recipe.task != "auto":
         return recipe
@@ -89,6 +89,24 @@ def words_exist(tree: Mapping[str, Any]) -> Iterator[Misfit]:
         if isinstance(word, str) and word not in known:
             mend = near(word, known) or f"see `sparsify ls {'criteria' if 'removal' in path else 'tasks'}`"
             yield Misfit(path, expected=f"one of {', '.join(known)}", got=shown(word), mend=mend)
+
+
+def solver_fits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether a criterion that chooses the mask itself, with new weights for it, is left to do so."""
+    removal = tree.get("removal")
+    entry = CRITERIA.get(str(removal.get("criterion"))) if isinstance(removal, Mapping) else None
+    if entry is None or not entry.updates_weights or not isinstance(removal, Mapping):
+        return
+    schedule = removal.get("schedule")
+    at = schedule.get("name", "one-shot") if isinstance(schedule, Mapping) else "one-shot"
+    asked = {"shuffled": removal.get("shuffled") is True, f"the schedule {at}": at != "one-shot"}
+    asked["the pattern channel"] = str(removal.get("pattern")) == "channel"
+    for what, beside in asked.items():
+        if beside:
+            expected = f"a criterion that scores weights beside {what}"
+            got = f"{entry.name}, which gives new weights for its own mask"
+            mend = f"take another criterion, or leave {what} out"
+            yield Misfit(("removal", "criterion"), expected=expected, got=got, mend=mend)
 
 
 def model_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:

@@ -12,7 +12,6 @@ from sparsify.api.choice import apply_choice, choose, default_allocation
 from sparsify.api.searched import searched_shares
 from sparsify.api.sensitivity import Evaluate
 from sparsify.criteria.context import Context
-from sparsify.lottery.controls import shuffled_mask
 from sparsify.masks.mask import Mask
 from sparsify.models.build import input_axes, unprunable
 from sparsify.models.network import Network
@@ -68,9 +67,7 @@ def remove(
     if removal.allocation == "searched":
         assert evaluate is not None
         rule = replace(rule, overrides={**rule.overrides, **_searched(context, rule, removal.criterion, evaluate)})
-    choice = choose(context, rule, removal.criterion)
-    if removal.shuffled:
-        choice = replace(choice, mask=shuffled_mask(choice.mask, derive_seed(context.seed, "shuffled")))
+    choice = choose(context, rule, removal.criterion, shuffle=_shuffle(context, removal))
     apply_choice(context.model, choice)
     emptied = [name for name, kept in choice.mask.layer_kept.items() if not kept]
     skipped = {**choice.skipped, **unprunable(context.model)}
@@ -87,6 +84,11 @@ def rule_of(removal: RemovalSpec, module: nn.Module, sparsity: float | None) -> 
         default_allocation(removal.criterion) if asked == "auto" else "uniform" if asked == "searched" else asked
     )
     return Removal(removal.pattern, sparsity, allocation, removal.overrides, input_axes(module))
+
+
+def _shuffle(context: Context, removal: RemovalSpec) -> int | None:
+    """The seed of a shuffled choice; None where the choice is the criterion's."""
+    return derive_seed(context.seed, "shuffled") if removal.shuffled else None
 
 
 def _searched(context: Context, rule: Removal, criterion: str, evaluate: Evaluate) -> dict[str, float]:
@@ -120,6 +122,7 @@ def _remove_channels(
         overrides=removal.overrides,
         round_to=removal.round_to,
         or_most=or_most,
+        shuffle=_shuffle(context, removal),
     )
     report = {**fewer.report, "skipped": fewer.report["skipped"] | _unseen(context.model, fewer)}
     if fewer.masked_because:

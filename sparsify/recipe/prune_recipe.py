@@ -56,7 +56,9 @@ class RemovalSpec(Spec):
         "the calibration examples, and spreads for the least sum of drops.",
     )
     shuffled: bool = Field(
-        default=False, description="Whether the mask is shuffled within each layer, as a check that its choice matters."
+        default=False,
+        description="Whether what goes is drawn anew within each layer (of n:m within each group), in the same counts, "
+        "as a check that its choice matters.",
     )
     overrides: dict[str, Fraction] = Field(
         default={}, description="Sparsity by parameter name; `*` and `?` match, the longest match wins, 0 leaves it."
@@ -158,9 +160,9 @@ class PruneRecipe(Spec):
 
     def _schedule_fits(self) -> None:
         schedule = self.removal.schedule.name
-        if self.removal.shuffled and self.removal.pattern.kind != "unstructured":
-            got, mend = f"the pattern {self.removal.pattern}", "leave shuffled out, or write pattern: unstructured"
-            raise Misfit(("removal", "shuffled"), expected="the pattern unstructured", got=got, mend=mend)
+        if self.removal.shuffled and schedule != "one-shot":
+            got, mend = f"the schedule {schedule}", "leave shuffled out, or write name: one-shot"
+            raise Misfit(("removal", "shuffled"), expected="a mask that is chosen once", got=got, mend=mend)
         if schedule != "one-shot" and self.recovery.reconstruct is not None:
             mend = "leave reconstruct out, or write name: one-shot"
             expected = "no reconstruction beside a mask that moves"

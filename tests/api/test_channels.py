@@ -90,3 +90,18 @@ def test_the_command_masks_the_same():
     assert theirs.report["masked_because"] == ours.report.masked_because and theirs.network == NETWORK
     with pytest.raises(UsageError, match="its channels can only be masked, which leaves the MACs"):
         remove(context, NETWORK, RemovalSpec(pattern=Pattern("channel")), sparsity=None, macs=0.5)
+
+
+def test_shuffled_as_many_channels_go_of_each_layer_and_others():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 3))
+    asked = {"sparsity": 0.5, "pattern": "channel", "batches": BATCHES}
+    plain, drawn, again = (
+        prune(model, **asked),
+        prune(model, **asked, shuffled=True),
+        prune(model, **asked, shuffled=True),
+    )
+    assert plain.report.channels["widths"] == drawn.report.channels["widths"]
+    assert plain.history != drawn.history == again.history
+    spec = RemovalSpec(pattern=Pattern("channel"), shuffled=True)
+    context = Context(copy.deepcopy(model), prunable(model), 0, BATCHES)
+    assert remove(context, NETWORK, spec, sparsity=0.5, macs=None).network.channels == drawn.history

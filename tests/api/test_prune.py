@@ -13,10 +13,15 @@ from torch.nn import functional
 
 from cases import MLP, same_bits, tiny_data, tiny_model
 from sparsify.api.prune import prune
+from sparsify.criteria.context import Context
 from sparsify.criteria.wanda import wanda
 from sparsify.errors import UsageError
 from sparsify.models.build import build, prunable
 from sparsify.models.history import replay
+from sparsify.models.network import Network
+from sparsify.pipeline.prune_removal import remove
+from sparsify.recipe.pattern import Pattern
+from sparsify.recipe.prune_recipe import RemovalSpec
 
 DATA = tiny_data()
 BATCHES = [(DATA.train.images[:32], DATA.train.labels[:32])]
@@ -114,6 +119,19 @@ def test_channels_go_for_good_and_their_history_replays():
     assert pruned.mask.sparsity == 0 and pruned.report.channels["asked"] == {"sparsity": 0.5}
 
 
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4", "block:2x2"])
+def test_shuffled_as_many_go_of_each_layer_and_others_and_the_command_does_the_same(model, pattern):
+    asked = {"sparsity": None if pattern == "2:4" else 0.5, "pattern": pattern, "overrides": {"output*": 0}}
+    plain, drawn = prune(model, **asked), prune(model, **asked, shuffled=True)
+    assert plain.mask.layer_kept == drawn.mask.layer_kept and plain.mask != drawn.mask
+    if pattern == "2:4":
+        assert all((kept.reshape(len(kept), -1, 4).sum(2) == 2).all() for n, kept in drawn.mask.items() if n[0] == "h")
+    spec = RemovalSpec(pattern=Pattern.parse(pattern), overrides={"output*": 0}, shuffled=True)
+    context = Context(copy.deepcopy(model), prunable(model), 0)
+    theirs = remove(context, Network(MLP, (1, 6, 6), 3), spec, sparsity=asked["sparsity"], macs=None)
+    assert theirs.mask == drawn.mask
+
+
 def test_the_metric_is_what_the_given_function_says(model):
     pruned = prune(model, sparsity=0.9, evaluate=accuracy)
     assert pruned.report.metric_dense == accuracy(model) and pruned.report.metric == accuracy(pruned.model)
@@ -150,6 +168,10 @@ def test_a_compiled_network_is_pruned_as_the_one_inside(model):
         ({"sparsity": 0.5, "criterion": "wanda"}, "wanda: expected calibration inputs"),
         ({"sparsity": 0.5, "criterion": "snip", "batches": BATCHES}, "snip: expected a loss"),
         ({"sparsity": 0.5, "criterion": "sparsegpt", "allocation": "global"}, "sparsegpt: expected allocation uniform"),
+        (
+            {"sparsity": 0.5, "criterion": "sparsegpt", "shuffled": True, "batches": BATCHES},
+            "shuffled: expected a criterion that scores weights, got sparsegpt, whose new weights",
+        ),
         ({"sparsity": 0.5, "allocation": "searched"}, "searched: expected a function that measures"),
         ({"sparsity": 0.5, "overrides": {"nothing*": 0}}, "'nothing.' matches no prunable parameter"),
         ({"sparsity": 0.5, "pattern": "channel"}, "batches: expected real inputs"),

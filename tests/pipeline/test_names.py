@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparsify.errors import RecipeError
-from sparsify.pipeline.names import NAME_CHECKS, load_checked, load_checked_prune
+from sparsify.pipeline.names import NAME_CHECKS, load_checked, load_checked_prune, solver_fits
 from sparsify_export.targets import TARGETS
 
 TEXT = "name: x\nmodel: {model}\ndata: {data}\ntrain:\n  steps: 1it\nexport: {{targets: {targets}}}\n"
@@ -104,6 +104,21 @@ def test_without_labels_agreement_with_the_dense_network_stands_in(model, arrays
     assert load_checked_prune(json.dumps(tree), "here").task == expected
     given = load_checked_prune(json.dumps({**tree, "task": "classification"}), "here")
     assert given.task == "classification"
+
+
+@pytest.mark.parametrize(
+    ("removal", "what"),
+    [
+        ({"shuffled": True}, "shuffled"),
+        ({"schedule": {"name": "gradual"}}, "the schedule gradual"),
+        ({"pattern": "channel"}, "the pattern channel"),
+        ({"pattern": "2:4", "schedule": {"name": "one-shot"}}, ""),
+    ],
+)
+def test_a_criterion_that_solves_for_weights_is_left_to_its_own_mask(removal, what):
+    found = list(solver_fits({"removal": {"criterion": "sparsegpt", **removal}}))
+    assert [misfit.expected for misfit in found] == [f"a criterion that scores weights beside {what}"] * bool(what)
+    assert list(solver_fits({"removal": {"criterion": "wanda", **removal}})) == []
 
 
 @pytest.mark.parametrize(
