@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sparsify.api.masked import Masked as Masked
     from sparsify.api.prune import prune as prune
+    from sparsify.api.save import save as save
     from sparsify.api.sensitivity import sensitivity as sensitivity
     from sparsify.errors import SparsifyError as SparsifyError
     from sparsify.lottery.ticket import Ticket as Ticket
@@ -36,6 +37,7 @@ __all__ = [
     "prune",
     "prune_file",
     "run",
+    "save",
     "sensitivity",
 ]
 
@@ -52,6 +54,7 @@ _HOME = {
     "prune": ("sparsify.api.prune", "prune"),
     "prune_file": ("sparsify.masks.stream", "prune_file"),
     "run": ("sparsify.pipeline.run", "run"),
+    "save": ("sparsify.api.save", "save"),
     "sensitivity": ("sparsify.api.sensitivity", "sensitivity"),
 }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import nn
 
 from sparsify.api.channels import prune_channels
 from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, default_allocation
 from sparsify.api.masked import unwrapped
+from sparsify.api.output import Transform, check_output, restore_output, restored_output, transform_output
+from sparsify.api.pruned import Pruned, PruneReport
 from sparsify.api.searched import searched_shares
+from sparsify.channels.preflight import check_globs, matches
+from sparsify.criteria.catalogue import CRITERIA as ENTRIES
 from sparsify.criteria.context import Batch, Context, Loss
 from sparsify.criteria.registry import Criterion
 from sparsify.errors import UsageError
@@ -23,70 +27,23 @@ from sparsify.recipe.pattern import Pattern
 from sparsify.seeds import derive_seed
 from sparsify.train.removal import Removal
 
-
-@dataclass(frozen=True)
-class PruneReport:
-    """What was asked for, and what came.
-
-    Attributes:
-        pattern: as a recipe writes it.
-        criterion: its name.
-        allocation: `global`, `uniform`, `erk` or `searched`.
-        asked: the sparsity asked for, of the layers that compete; none where the pattern sets it.
-        sparsity: achieved, over all prunable weights.
-        layers: parameter -> achieved sparsity, of a mask; empty for channels.
-        skipped: layer -> why it was left as it is.
-        metric_dense: what `evaluate` says of the given network; none without it.
-        metric: what it says of the pruned one.
-        channels: asked and achieved and each layer's width, for channels alone.
-        masked_because: why channels are at zero and still there; empty where they are gone, or never were asked for.
-    """
-
-    pattern: str
-    criterion: str
-    allocation: str
-    asked: float | None
-    sparsity: float
-    layers: Mapping[str, float]
-    skipped: Mapping[str, str]
-    metric_dense: float | None = None
-    metric: float | None = None
-    channels: Mapping[str, Any] | None = None
-    masked_because: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """A pruned network.
-
-    Attributes:
-        model: a new module; its removed weights are exactly zero, its removed channels gone.
-        mask: what to hold while it is trained on (`Masked`); of channels, everything that is left.
-        report: what was asked for, and what came.
-        history: which channels went, as JSON that `models.history.replay` takes; empty for masks.
-    """
-
-    model: nn.Module
-    mask: Mask
-    report: PruneReport
-    history: Sequence[Any] = field(default=())
+Evaluate = Callable[[nn.Module], float]
 
 
 def prune(
     model: nn.Module,
     *,
     sparsity: float | None = None,
+    macs: float | None = None,
     pattern: str | Pattern = "unstructured",
     criterion: str | Criterion = "magnitude",
     allocation: Allocation | Literal["searched"] | None = None,
     overrides: Mapping[str, float] | None = None,
+    keep: Sequence[str] = (),
     batches: Sequence[Batch] = (),
     loss: Loss | None = None,
-    evaluate: Callable[[nn.Module], float] | None = None,
+    evaluate: Evaluate | None = None,
+    output_transform: Transform | None = None,
     round_to: int = 1,
     shuffled: bool = False,
     seed: int = 0,
@@ -99,9 +56,10 @@ def prune(
         ...     finetune(pruned.model)
 
     Args:
-        model: the network, wherever it is. Criteria that look at data, and channels, need it to map one tensor to one.
+        model: the network, wherever it is. Criteria that look at data, and channels, call it with one tensor.
         sparsity: fraction to remove, of the layers that compete, from 0 to below 1; for n:m it follows from the
             pattern.
+        macs: instead, for channels: fraction of the multiplications that may remain, above 0 and below 1.
         pattern: `unstructured`, `n:m` (n kept of every m inputs), `block:RxC`, or `channel`, which goes for good.
         criterion: a name (`sparsify ls criteria`), or a function of a `Context` to scores, the lowest of which go.
         allocation: `global` lets layers compete, `uniform` and `erk` set their shares, `searched` measures each layer
@@ -109,10 +67,14 @@ def prune(
             across layers, else `uniform`.
         overrides: glob over parameter names -> sparsity of its own, of channels the fraction of them; 0 leaves a layer
             as it is, the longest match wins.
+        keep: globs over modules or weights that are left as they are; of channels, whose outputs stay whole, while
+            inputs go with what feeds them.
         batches: (inputs, targets) pairs for criteria that look at data; of channels, the first is what the result is
             checked on, and has to be real.
         loss: (output, target) -> scalar, for criteria that take gradients.
         evaluate: a network -> its metric, higher is better; leaves the network as it is. Goes into the report.
+        output_transform: the network's output -> the one tensor that `loss` and criteria look at, for networks that
+            return something else: `lambda output: output.logits`. `evaluate` gets the network without it.
         round_to: channels left are a multiple of it, or all of a layer's; the vector width of the runtime, 8 or 16.
         shuffled: draw anew what goes within each layer, in the same counts and pattern, as a check: a criterion that
             does no better than that told nothing but the counts.
@@ -123,8 +85,7 @@ def prune(
     """
     pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
     check_criterion(criterion)
-    if pattern.sparsity is None:
-        check_sparsity(sparsity)
+    _check_target(pattern, sparsity, macs, round_to)
     work = copy.deepcopy(unwrapped(model))
     dense = None if evaluate is None else float(evaluate(work))
     names = prunable(work)
@@ -132,72 +93,125 @@ def prune(
         raise UsageError(
             f"model: expected linear or convolution layers to prune, got {type(work).__name__} without any"
         )
+    check_globs("keep", keep, work)
+    asked = _Asked(
+        pattern=pattern,
+        sparsity=sparsity,
+        macs=macs,
+        criterion=criterion,
+        allocation=allocation or default_allocation(criterion),
+        overrides=dict(overrides or {}),
+        keep=tuple(keep),
+        round_to=round_to,
+        shuffle=derive_seed(seed, "shuffled") if shuffled else None,
+    )
+    if output_transform is not None:
+        transform_output(work, output_transform)
+    if batches and asked.calls_the_network:
+        check_output(work, batches[0][0][:2])
     context = Context(work, names, seed, tuple(batches), loss)
-    how = allocation or default_allocation(criterion)
-    shares = dict(overrides or {})
-    shuffle = derive_seed(seed, "shuffled") if shuffled else None
-    if pattern.kind == "channel":
-        pruned = _channels(context, sparsity, criterion, how, shares, round_to, shuffle)
-    elif round_to != 1:
-        raise UsageError(f"round_to: expected the pattern channel, whose counts it rounds, got {pattern}; leave it out")
-    else:
-        if how == "searched":
-            if evaluate is None:
-                raise UsageError(
-                    "allocation searched: expected a function that measures a network, got none; give evaluate"
-                )
-            shares |= searched_shares(
-                context, evaluate, pattern=pattern, sparsity=sparsity, criterion=criterion, overrides=shares
-            )
-        pruned = _mask(context, pattern, sparsity, criterion, how, shares, shuffle)
+    pruned = _channels(context, asked) if pattern.kind == "channel" else _mask(context, asked, evaluate)
+    restore_output(pruned.model)
     metric = None if evaluate is None else float(evaluate(pruned.model))
     return replace(pruned, report=replace(pruned.report, metric_dense=dense, metric=metric))
 
 
-def _mask(
-    context: Context,
-    pattern: Pattern,
-    sparsity: float | None,
-    criterion: str | Criterion,
-    how: Allocation | Literal["searched"],
-    shares: Mapping[str, float],
-    shuffle: int | None,
-) -> Pruned:
-    allocation = "uniform" if how == "searched" else how
-    removal = Removal(pattern, sparsity, allocation, shares, input_axes(context.model))
-    choice = choose(context, removal, criterion, shuffle=shuffle)
+@dataclass(frozen=True)
+class _Asked:
+    """What `prune` was asked for, checked."""
+
+    pattern: Pattern
+    sparsity: float | None
+    macs: float | None
+    criterion: str | Criterion
+    allocation: Allocation | Literal["searched"]
+    overrides: Mapping[str, float]
+    keep: tuple[str, ...]
+    round_to: int
+    shuffle: int | None
+
+    @property
+    def calls_the_network(self) -> bool:
+        """Whether it is run on the batches, as far as is known: a function of one's own may, or may not."""
+        looks = isinstance(self.criterion, str) and ENTRIES[self.criterion].needs != "nothing"
+        return looks or self.pattern.kind == "channel"
+
+
+def _check_target(pattern: Pattern, sparsity: float | None, macs: float | None, round_to: int) -> None:
+    if pattern.kind == "channel":
+        if (sparsity is None) == (macs is None):
+            got = "none" if macs is None else "both"
+            raise UsageError(f"expected one target of channels, sparsity or macs, got {got}; give one")
+        if macs is not None:
+            return
+    elif macs is not None:
+        raise UsageError(f"macs: expected the pattern channel, which alone removes work, got {pattern}; give sparsity")
+    elif round_to != 1:
+        raise UsageError(f"round_to: expected the pattern channel, whose counts it rounds, got {pattern}; leave it out")
+    if pattern.sparsity is None:
+        check_sparsity(sparsity)
+
+
+def _mask(context: Context, asked: _Asked, evaluate: Evaluate | None) -> Pruned:
+    kept = {name: 0.0 for name in context.names for glob in asked.keep if matches(name.rpartition(".")[0], glob)}
+    overrides = {**asked.overrides, **kept}
+    if asked.allocation == "searched":
+        if evaluate is None:
+            raise UsageError(
+                "allocation searched: expected a function that measures a network, got none; give evaluate"
+            )
+        overrides |= searched_shares(
+            context,
+            _of_the_given(evaluate),
+            pattern=asked.pattern,
+            sparsity=asked.sparsity,
+            criterion=asked.criterion,
+            overrides=overrides,
+        )
+    allocation = "uniform" if asked.allocation == "searched" else asked.allocation
+    removal = Removal(asked.pattern, asked.sparsity, allocation, overrides, input_axes(context.model))
+    choice = choose(context, removal, asked.criterion, shuffle=asked.shuffle)
     apply_choice(context.model, choice)
-    layers = _sparsities(choice.mask)
-    skipped = {**choice.skipped, **unprunable(context.model)}
-    report = PruneReport(str(pattern), criterion_name(criterion), how, sparsity, choice.mask.sparsity, layers, skipped)
+    report = PruneReport(
+        pattern=str(asked.pattern),
+        criterion=criterion_name(asked.criterion),
+        allocation=asked.allocation,
+        asked=asked.sparsity,
+        sparsity=choice.mask.sparsity,
+        layers=_sparsities(choice.mask),
+        skipped={**choice.skipped, **unprunable(context.model)},
+    )
     return Pruned(context.model, choice.mask, report)
 
 
-def _channels(
-    context: Context,
-    sparsity: float | None,
-    criterion: str | Criterion,
-    how: str,
-    shares: Mapping[str, float],
-    round_to: int,
-    shuffle: int | None,
-) -> Pruned:
+def _of_the_given(evaluate: Evaluate) -> Evaluate:
+    """`evaluate` of the network as its owner knows it, without an output transform."""
+
+    def evaluated(module: nn.Module) -> float:
+        with restored_output(module):
+            return evaluate(module)
+
+    return evaluated
+
+
+def _channels(context: Context, asked: _Asked) -> Pruned:
     fewer = prune_channels(
         context,
         context.batches[0][0] if context.batches else None,
-        sparsity=sparsity,
-        macs=None,
-        criterion=criterion,
-        allocation=how,
-        overrides=shares,
-        round_to=round_to,
-        shuffle=shuffle,
+        sparsity=asked.sparsity,
+        macs=asked.macs,
+        criterion=asked.criterion,
+        allocation=asked.allocation,
+        overrides=asked.overrides,
+        keep=asked.keep,
+        round_to=asked.round_to,
+        shuffle=asked.shuffle,
     )
     report = PruneReport(
         pattern="channel",
-        criterion=criterion_name(criterion),
-        allocation=how,
-        asked=sparsity,
+        criterion=criterion_name(asked.criterion),
+        allocation=asked.allocation,
+        asked=asked.sparsity,
         sparsity=fewer.report["sparsity"],
         layers=_sparsities(fewer.mask) if fewer.masked_because else {},
         skipped=fewer.report["skipped"],

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.errors import InputOutputError, UsageError
+from sparsify.models import own
 from sparsify.models.checkpoint import load_into
 from sparsify.models.network import Network
+from sparsify.models.own import take_dtypes
 from sparsify.store.weights import load_tensors, save_tensors
 
 WEIGHTS = "weights.safetensors"
@@ -42,8 +44,8 @@ def save_network(folder: Path, module: nn.Module, network: Network, *, allow_imp
     save_tensors(Path(folder) / WEIGHTS, state)
 
 
-def load(folder: str | Path, *, allow_import: tuple[str, ...] = ()) -> nn.Module:
-    """The plain module in a folder that `save_network` wrote, in a ticket's or a run's; on the CPU, in eval mode.
+def load(folder: str | Path, *, allow_import: tuple[str, ...] = (), model: nn.Module | None = None) -> nn.Module:
+    """The plain module in a folder that a run, a ticket or `sparsify.save` wrote; on the CPU, in eval mode.
 
     Its outputs are bit for bit those of the module that was saved, on the same machine and release. Nothing in the
     folder can run code.
@@ -51,14 +53,26 @@ def load(folder: str | Path, *, allow_import: tuple[str, ...] = ()) -> nn.Module
     Args:
         folder: A saved network, a ticket, or a run that has `model/`.
         allow_import: Packages whose code may run: needed where the network came from `pkg.module:factory`.
+        model: The dense network, freshly built by one's own code, for what `sparsify.save` wrote. It is cut in place,
+            given the weights, and returned, on the device that it is on.
 
     Raises:
         CorruptError: The folder is damaged.
-        UsageError: The network needs a package that is not allowed; the message names it.
+        UsageError: The network needs a package that is not allowed, which the message names; or `model` where the
+            folder tells how to build it, or none where it does not.
         UnavailableError: The library that has the architecture is not installed.
         InputOutputError: The folder holds no network, or the weights cannot be read.
     """
     place = Path(folder)
+    if (place / own.FILE).is_file():
+        if model is None:
+            raise UsageError(
+                f"{folder}: expected the dense network that this one was made of, since your own code builds it, got "
+                "none; write sparsify.load(folder, model=...)"
+            )
+        return own.load_own(place, model)
+    if model is not None:
+        raise UsageError(f"{folder}: expected no model, since what is here builds itself, got one; leave model out")
     if not (place / Network.FILE).is_file() and (place / MODEL / Network.FILE).is_file():
         place = place / MODEL
     if not (place / Network.FILE).is_file():
@@ -72,17 +86,9 @@ def load(folder: str | Path, *, allow_import: tuple[str, ...] = ()) -> nn.Module
 
 def _built(network: Network, state: Mapping[str, Tensor], allow_import: tuple[str, ...]) -> nn.Module:
     module = network.build(allow_import=allow_import)
-    _take_dtypes(module, state)
+    take_dtypes(module, state)
     load_into(module, state, WEIGHTS)
     return module.eval()
-
-
-def _take_dtypes(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Floating-point weights as wide as they were saved: a module in bfloat16 comes back in bfloat16."""
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        saved = state.get(name)
-        if saved is not None and saved.is_floating_point() and tensor.is_floating_point():
-            tensor.data = tensor.data.to(saved.dtype)
 
 
 def _difference(module: nn.Module, again: nn.Module, network: Network) -> str:

@@ -79,6 +79,18 @@ def test_wanda_takes_the_same_share_of_every_row_and_the_lowest_products(model):
     np.testing.assert_array_equal(pruned.mask[name].numpy(), (scores >= median[:, None]).numpy())
 
 
+def test_what_is_kept_is_as_it_was_in_any_pattern_and_the_rest_gives(model):
+    pruned = prune(model, sparsity=0.5, keep=["hidden1"], overrides={"hidden*": 0.8})
+    assert pruned.mask["hidden1.weight"].all() and pruned.report.layers["hidden2.weight"] == pytest.approx(
+        0.8, abs=0.01
+    )
+    assert pruned.report.skipped["hidden1.weight"].startswith("left dense")
+    fewer = prune(model, macs=0.9, pattern="channel", keep=["hidden1"], batches=BATCHES)
+    assert fewer.model.hidden1.out_features == model.hidden1.out_features
+    assert fewer.model.hidden2.out_features < model.hidden2.out_features
+    assert fewer.report.asked is None and fewer.report.channels["macs"] <= 0.9
+
+
 def test_sparsegpt_moves_what_it_keeps_and_costs_less_output_than_magnitude(model):
     outputs = {}
     for criterion in ("sparsegpt", "magnitude"):
@@ -174,6 +186,11 @@ def test_a_compiled_network_is_pruned_as_the_one_inside(model):
         ),
         ({"sparsity": 0.5, "allocation": "searched"}, "searched: expected a function that measures"),
         ({"sparsity": 0.5, "overrides": {"nothing*": 0}}, "'nothing.' matches no prunable parameter"),
+        ({"macs": 0.5}, "macs: expected the pattern channel, which alone removes work, got unstructured"),
+        ({"pattern": "channel"}, "expected one target of channels, sparsity or macs, got none"),
+        ({"pattern": "channel", "sparsity": 0.5, "macs": 0.5}, "sparsity or macs, got both"),
+        ({"sparsity": 0.5, "round_to": 8}, "round_to: expected the pattern channel"),
+        ({"sparsity": 0.5, "keep": ["nothing"]}, "keep: 'nothing' matches no layer"),
         ({"sparsity": 0.5, "pattern": "channel"}, "batches: expected real inputs"),
         ({"sparsity": 0.5, "pattern": "channel", "allocation": "erk"}, "global or uniform for channels, got erk"),
         ({"pattern": "2:4", "allocation": "searched", "evaluate": accuracy}, "sparsity: expected a fraction"),
