@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparsify.channels.contest import check_overrides, contest
+from sparsify.channels.contest import Contest, check_overrides, contest
 from sparsify.channels.cost import Cost
 from sparsify.channels.importance import check_scores
 from sparsify.channels.macs import Macs, count_macs

@@ -33,6 +33,13 @@ def target_told(metrics: Mapping[str, Any], key: str) -> str:
     return f"{shown(float(metrics[key]))}{around}"
 
 
+def asked_told(metrics: Mapping[str, Any]) -> str:
+    """What was asked for, by its name and in its own unit."""
+    kind = str(metrics["target.kind"])
+    name = {"latency_ms": "latency", "macs": "share of MACs"}.get(kind, kind)
+    return f"{name} {_UNITS[kind](float(metrics['target.asked']))}"
+
+
 def drop_told(metrics: Mapping[str, Any], key: str) -> str:
     """A drop: in points where the metric is a share, else in the metric's own units."""
     shown = points if is_share(metrics) else _plain
@@ -51,13 +58,10 @@ def _plain(value: float) -> str:
 
 
 def _target(metrics: Mapping[str, Any]) -> str:
-    kind, outcome = str(metrics["target.kind"]), metrics["target.outcome"]
-    name = {"latency_ms": "latency", "macs": "share of MACs"}.get(kind, kind)
-    asked = _UNITS[kind](float(metrics["target.asked"]))
     word = {"met": "The target is met", "missed": "The target is missed"}.get(
-        str(outcome), "Whether the target is met is open"
+        str(metrics["target.outcome"]), "Whether the target is met is open"
     )
-    return f"{word}: {name} {asked} asked, {target_told(metrics, 'target.achieved')} achieved"
+    return f"{word}: {asked_told(metrics)} asked, {target_told(metrics, 'target.achieved')} achieved"
 
 
 def _masked(metrics: Mapping[str, Any]) -> str:
