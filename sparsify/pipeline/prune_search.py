@@ -11,7 +11,7 @@ that a search resumes where it stopped.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sparsify.counted import counted
@@ -171,14 +171,14 @@ class Search:
         drop = self._drop(network)
         if allowed is None or self._held(drop) or self._plan.recipe.removal.pattern.sparsity is not None:
             return Chosen(network, tuple(self._trials), reason, met)  # n:m has no less
-        wanted = TrialResult(**self._amount(amount), outcome="met" if met else "missed", drop=drop)
+        wanted = replace(self._trial(amount), outcome="met" if met else "missed", drop=drop)
         low, high, kept = 0.0, amount, None
         for _ in range(_DROP_TRIALS):
             middle = round((low + high) / 2, 4)
             macs = None if self._target.macs is None else round(1 - middle, 6)
             found = self._recovered(self._plan.pruned(None if macs is not None else middle, macs))
             tried = self._drop(found)
-            self._trials.append(TrialResult(**self._amount(middle), drop=tried))
+            self._trials.append(replace(self._trial(middle), drop=tried))
             low, high, kept = (middle, high, found) if self._held(tried) else (low, middle, kept)
         more = _to_decide(drop, allowed)
         if kept is None:
@@ -186,8 +186,8 @@ class Search:
             return Chosen(network, tuple(self._trials), reason, met)
         return Chosen(kept, tuple(self._trials), f"the largest removal found within the drop{more}", False, wanted)
 
-    def _amount(self, amount: float) -> dict[str, float]:
-        return {"sparsity": amount} if self._target.macs is None else {"macs": round(1 - amount, 6)}
+    def _trial(self, amount: float) -> TrialResult:
+        return TrialResult(amount) if self._target.macs is None else TrialResult(macs=round(1 - amount, 6))
 
     def _held(self, drop: Interval) -> bool:
         return self._target.max_drop is None or at_most(self._target.max_drop, drop) == "met"
