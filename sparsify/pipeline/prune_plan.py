@@ -75,7 +75,7 @@ class PrunePlan:
             removal=self.recipe.removal,
             sparsity=sparsity,
             macs=macs,
-            or_most=or_most,
+            or_most=True if or_most else None,
             seed=derive_seed(self.recipe.seed, "prune"),
             source=self.source,
         )

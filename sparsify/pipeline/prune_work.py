@@ -79,7 +79,7 @@ def prune_network(spec: PruneStageSpec, data: Data, parents: Mapping[str, Path],
         spec.removal,
         sparsity=spec.sparsity,
         macs=spec.macs,
-        or_most=spec.or_most,
+        or_most=bool(spec.or_most),
         evaluate=_minus_loss(batches, task),
     )
     _save(out, removed.network, removed.mask, removed.module)
