@@ -31,7 +31,7 @@ class PruneStageSpec(Spec):
     removal: RemovalSpec = Field(description="What is removed.")
     sparsity: float | None = Field(description="Fraction of prunable weights to remove.")
     macs: float | None = Field(description="Fraction of the multiplications that may remain.")
-    or_most: Literal[True] | None = Field(description="Whether the most that can go will do, where less can than asked.")
+    or_most: Literal[True] | None = Field(description="Whether the most that can go will do, where that is less.")
     seed: int = Field(description="Seed of the calibration examples and of random scores.")
     source: SourceSpec = Field(description="The trained network.")
 
