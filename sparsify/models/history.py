@@ -1,12 +1,13 @@
 """The channel history of a network: which channels were cut out of it, as JSON, and how to do it again.
 
-A history is a list of objects of two kinds, in the order in which they happened:
+A history is a list of objects of three kinds, in the order in which they happened:
 
+    {"module": "attn", "becomes": "SeparateAttention"}                  an `nn.MultiheadAttention` was taken apart
     {"tensor": "conv1.weight", "axis": 0, "removed": [1, 4]}            slices 1 and 4 of the axis are gone
     {"module": "conv1", "attribute": "out_channels", "value": 6}        a count that the module keeps of itself
 
 It names every tensor, so replaying it needs neither an example input nor a trace, and it can set nothing but whole
-numbers where whole numbers were before: reading a history runs no code.
+numbers where whole numbers were before, and make one class of one other: reading a history runs no code of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.errors import CorruptError
+from sparsify.models.separate_attention import SeparateAttention
 
+SEPARATED = SeparateAttention.__name__
 History = list[dict[str, Any]]
 Holders = dict[int, list[tuple[dict[str, Any], str]]]
 """Identity of a tensor -> where modules hold it."""
@@ -39,6 +42,9 @@ def replay(module: nn.Module, history: Sequence[Mapping[str, Any]]) -> nn.Module
             raise CorruptError(f"channel history: expected an object, got {entry!r}; is it this network's history?")
         if "tensor" in entry:
             _cut(module, entry, holders)
+        elif "becomes" in entry:
+            _separate(module, entry)
+            holders = _holders(module)
         else:
             _resize(module, entry)
     return module
@@ -57,6 +63,24 @@ def substitute(module: nn.Module, changes: Mapping[str, Callable[[Tensor], Tenso
         value = _tensor(module, name)
         assert value is not None
         _replace(value, change(value.detach()), holders)
+
+
+def _separate(module: nn.Module, entry: Mapping[str, Any]) -> None:
+    """Take an `nn.MultiheadAttention` apart, wherever the module holds it."""
+    name, becomes = entry.get("module"), entry.get("becomes")
+    packed = dict(module.named_modules()).get(name) if isinstance(name, str) else None
+    if type(packed) is not nn.MultiheadAttention or packed is module or becomes != SEPARATED:
+        raise CorruptError(
+            f"channel history of {name}: expected an nn.MultiheadAttention inside a network to become {SEPARATED}, got "
+            f"{type(packed).__name__} to become {becomes!r}; is it this network's history?"
+        )
+    separate = SeparateAttention(packed)
+    for owner in list(module.modules()):
+        if isinstance(owner, nn.TransformerEncoder) and packed in owner.modules():
+            owner.use_nested_tensor = False  # only the path of packed weights takes nested tensors
+        for local, held in list(owner._modules.items()):  # pyright: ignore[reportPrivateUsage]
+            if held is packed:
+                owner.register_module(local, separate)
 
 
 def _cut(module: nn.Module, entry: Mapping[str, Any], holders: Holders) -> None:

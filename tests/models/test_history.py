@@ -11,7 +11,10 @@ from sparsify.models.history import replay, shallow, substitute
 
 
 def network() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Linear(4, 2))
+    """Its attention is never run."""
+    return nn.Sequential(
+        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.LayerNorm(4), nn.Linear(4, 2), nn.MultiheadAttention(4, 2)
+    )
 
 
 def test_slices_and_counts_are_as_the_history_says():
@@ -44,6 +47,29 @@ def test_frozen_stays_frozen_and_tied_stays_tied():
     assert not module[0].weight.requires_grad
 
 
+def test_attention_is_taken_apart_under_every_name_that_it_has_and_then_cut():
+    module = nn.ModuleDict({"one": nn.MultiheadAttention(4, 2), "rest": nn.ModuleList([nn.Linear(4, 4)])})
+    module["rest"].extend([module["one"], module["one"]])
+    packed = module["one"].in_proj_weight.detach().clone()
+    replay(
+        module,
+        [
+            {"module": "one", "becomes": "SeparateAttention"},
+            {"tensor": "one.q_proj.weight", "axis": 0, "removed": [0, 1]},
+            {"module": "one", "attribute": "num_heads", "value": 1},
+        ],
+    )
+    assert module["one"] is module["rest"][1] is module["rest"][2]
+    assert torch.equal(module["one"].q_proj.weight, packed[2:4]) and module["one"].num_heads == 1
+    assert torch.equal(module["one"].v_proj.weight, packed[8:])
+
+
+def test_what_was_taken_apart_is_not_taken_apart_again():
+    entry = {"module": "4", "becomes": "SeparateAttention"}
+    with pytest.raises(CorruptError, match=r"history of 4: expected an nn.MultiheadAttention .* SeparateAttention to"):
+        replay(network(), [entry, entry])
+
+
 @pytest.mark.parametrize(
     "entry",
     [
@@ -67,6 +93,11 @@ def test_frozen_stays_frozen_and_tied_stays_tied():
         {"module": "2", "attribute": "normalized_shape", "value": [2, 2]},
         {"module": "2", "attribute": "normalized_shape", "value": ["2"]},
         {"module": "9", "attribute": "out_features", "value": 2},
+        {"module": "0", "becomes": "SeparateAttention"},
+        {"module": "9", "becomes": "SeparateAttention"},
+        {"module": 4, "becomes": "SeparateAttention"},
+        {"module": "4", "becomes": "Sequential"},
+        {"module": "4", "becomes": ["SeparateAttention"]},
         {},
     ],
     ids=str,
