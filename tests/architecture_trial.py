@@ -75,17 +75,19 @@ def try_out(architecture: Architecture, folder: Path) -> Outcome:
     module, network = architecture.open(folder / "config")
     example = network.example(2, seed=1)
     lively(module)
-    layers = [name for name, layer in module.named_modules() if is_layer(layer)]
-    outcome = Outcome(architecture.source, "refused", layers=len(layers))
+    outcome = Outcome(architecture.source, "refused", layers=len(layers_of(module)))
     try:
         found = preflight(module, example)
     except Untraceable as error:
         assert names_a_module(error.module, module), error
     else:
-        assert [row.module for row in found.rows] == layers
+        separate = replay(copy.deepcopy(module), found.rewritten)
+        assert [row.module for row in found.rows] == layers_of(separate)
         assert all(row.reason for row in found.rows if row.status != "prunable")
-        outcome = replace(outcome, skipped=len(found.skipped))
-        agrees_with_zeros(module, found, example)
+        outcome = replace(outcome, layers=len(found.rows), skipped=len(found.skipped))
+        if found.rewritten:
+            check_close(separate, module, example)
+        agrees_with_zeros(separate, found, example)
     return pruned(outcome, module, network, example, folder)
 
 
@@ -145,6 +147,10 @@ def exported(module: nn.Module, network: Network, path: Path) -> tuple[float | N
     with runtime as entered, TorchEager(module, INPUT, OUTPUT) as reference:
         found = check_parity(entered, reference, inputs, tolerance_of(module))
     return max(batch.max_rel_error for batch in found.batches), ""
+
+
+def layers_of(module: nn.Module) -> list[str]:
+    return [name for name, layer in module.named_modules() if is_layer(layer)]
 
 
 def names_a_module(name: str, module: nn.Module) -> bool:

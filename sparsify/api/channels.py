@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -70,7 +70,11 @@ def prune_channels(
         raise UsageError(f"criterion: expected one that scores weights for channels, got {criterion}, which solves")
     if example is None:
         raise UsageError("batches: expected real inputs to check the smaller network on, got none; give a batch")
-    scores = score(context, criterion, Removal(Pattern("channel"), sparsity, axes=input_axes(context.model)))
+    removal = Removal(Pattern("channel"), sparsity, axes=input_axes(context.model))
+
+    def scores(module: nn.Module) -> Mapping[str, Tensor]:
+        return score(replace(context, model=module, names=prunable(module)), criterion, removal)
+
     try:
         cut = remove_channels(
             context.model,
@@ -96,7 +100,7 @@ def prune_channels(
         context.model,
         example,
         sparsity=sparsity,
-        scores=scores,
+        scores=scores(context.model),
         keep=keep,
         round_to=round_to,
         allocation="global" if allocation == "global" else "uniform",

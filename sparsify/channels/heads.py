@@ -33,7 +33,8 @@ KEY_VALUE_HEADS = ("num_key_value_heads", "num_kv_heads", "n_kv_heads")
 HEAD_SIZE = ("head_dim", "attention_head_size", "head_size", "dim_head", "key_value_proj_dim", "d_kv", "d_head")
 WIDTHS = ("all_head_size", "attn_dim", "inner_dim", "split_size")
 SHARED_QUERIES = "num_key_value_groups"
-BIASES = ("q_bias", "k_bias", "v_bias")
+BIASES = {"q_bias": 0, "k_bias": 0, "v_bias": 0, "bias_k": 2, "bias_v": 2}
+"""Bare parameters as wide as all heads together, and along which axis."""
 PER_HEAD = {"relative_position_bias_table": 1, "logit_scale": 0, "gamma": 0}
 """Bare parameters that hold one slice a head, and along which axis."""
 NORMS = ("q_norm", "k_norm")
@@ -150,8 +151,9 @@ def _bare(module: nn.Module, attention: Attention, places: Places) -> list[Cut]:
         axis = PER_HEAD.get(local)
         if axis is not None and value.ndim > axis and value.shape[axis] == attention.heads:
             cuts.append(Cut(f"{prefix}{local}", axis, _runs(len(places), attention.heads // len(places)), "through"))
-        elif local in BIASES and value.shape == (attention.heads * attention.size,):
-            cuts.append(Cut(f"{prefix}{local}", 0, places, "out"))
+        axis = BIASES.get(local)
+        if axis is not None and value.ndim == axis + 1 and value.shape[axis] == attention.heads * attention.size:
+            cuts.append(Cut(f"{prefix}{local}", axis, places, "out"))
     return cuts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -14,9 +14,11 @@ from sparsify.channels.dependency import refuse_scripted
 from sparsify.channels.group import Group, module_of
 from sparsify.channels.layer_cuts import writes
 from sparsify.channels.select import essential
+from sparsify.channels.separate import Separated, separated
 from sparsify.channels.trace import OPAQUE, trace_groups
 from sparsify.channels.verify import Verifier
 from sparsify.errors import UsageError
+from sparsify.models.history import History
 
 Units = tuple[int, ...]
 Status = Literal["prunable", "coupled", "skipped"]
@@ -48,6 +50,8 @@ class Preflight:
 
     rows: tuple[Row, ...]
     groups: tuple[Group, ...]
+    rewritten: History
+    """What `replay` does to the network before it has these rows and groups: attention in separate projections."""
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -75,18 +79,30 @@ def preflight(module: nn.Module, example: Tensor, *, keep: Sequence[str] = ()) -
         Untraceable: The model cannot be followed; the message names the module. Fall back to a mask.
         UsageError: A glob of `keep` matches no layer.
     """
-    return inspected(module, example, keep)[0]
+    return inspected(prepared(module, example), example, keep)[0]
 
 
-def inspected(module: nn.Module, example: Tensor, keep: Sequence[str]) -> tuple[Preflight, Verifier]:
-    """`preflight`, and what it tried the groups with."""
+def prepared(module: nn.Module, example: Tensor) -> Separated:
+    """The network as its channels will be cut.
+
+    Raises:
+        Untraceable: Part of it is scripted, or it does not run on `example`.
+        UsageError: Hooks compute one of its weights.
+    """
     refuse_scripted(module)
     refuse_reparametrised(module)
+    return separated(module, example)
+
+
+def inspected(ready: Separated, example: Tensor, keep: Sequence[str]) -> tuple[Preflight, Verifier]:
+    """`preflight` of a prepared network, and what it tried the groups with."""
+    module = ready.module
     check_globs("keep", keep, module)
     verifier = Verifier(module, example[:TRIED], jitter=True)
     groups = [_kept(group, keep) for group in trace_groups(module, example[:TRACED])]
     groups = _verified(groups, module, verifier)
-    return Preflight(tuple(_rows(module, groups)), tuple(group for group in groups if not group.obstacle)), verifier
+    rows = _rows(module, groups, ready.faults)
+    return Preflight(tuple(rows), tuple(g for g in groups if not g.obstacle), ready.history), verifier
 
 
 def matches(module: str, glob: str) -> bool:
@@ -206,7 +222,7 @@ def half(group: Group) -> Units:
     return tuple(sorted([unit for unit in order if unit not in stays][: group.units // 2]))
 
 
-def _rows(module: nn.Module, groups: Sequence[Group]) -> list[Row]:
+def _rows(module: nn.Module, groups: Sequence[Group], faults: Mapping[str, str]) -> list[Row]:
     by_writer: dict[str, Group] = {}
     for group in groups:
         for name in group.writers:
@@ -214,16 +230,21 @@ def _rows(module: nn.Module, groups: Sequence[Group]) -> list[Row]:
                 by_writer[name] = group
     through = {module_of(cut.tensor): group for group in groups for cut in group.cuts if cut.side == "through"}
     return [
-        _row(name, layer, by_writer.get(name) or through.get(name))
+        _row(name, layer, by_writer.get(name) or through.get(name), _fault(name, faults))
         for name, layer in module.named_modules()
         if is_layer(layer)
     ]
 
 
-def _row(name: str, layer: nn.Module, group: Group | None) -> Row:
+def _fault(name: str, faults: Mapping[str, str]) -> str:
+    """Of an attention that stays packed, for itself and for the projection in it; empty for other modules."""
+    return faults.get(name) or faults.get(name.rpartition(".")[0], "")
+
+
+def _row(name: str, layer: nn.Module, group: Group | None, fault: str) -> Row:
     kind, width = type(layer).__name__, writes(layer)
     if group is None or isinstance(layer, OPAQUE):
-        return Row(name, kind, width, "skipped", _unseen(layer))
+        return Row(name, kind, width, "skipped", fault or _unseen(layer))
     if group.obstacle:
         return Row(name, kind, width, "skipped", group.obstacle)
     if group.root == name:
@@ -234,6 +255,4 @@ def _row(name: str, layer: nn.Module, group: Group | None) -> Row:
 def _unseen(layer: nn.Module) -> str:
     if isinstance(layer, nn.RNNBase):
         return f"a recurrent layer ({type(layer).__name__}): its gates and its state share channels"
-    if isinstance(layer, nn.MultiheadAttention):
-        return "nn.MultiheadAttention ties its width to its heads: heads cannot be removed from it"
     return "the trace did not meet it: it does not run, runs without gradients, or its weight is used by other code"

@@ -18,18 +18,15 @@ from sparsify.channels.cost import Cost
 from sparsify.channels.importance import check_scores
 from sparsify.channels.macs import Macs, count_macs
 from sparsify.channels.plan import history_of
-from sparsify.channels.preflight import Preflight, inspected
+from sparsify.channels.preflight import Preflight, inspected, prepared
 from sparsify.channels.select import Allocation
 from sparsify.channels.untraceable import Untraceable
-from sparsify.channels.verify import Verifier
+from sparsify.channels.verify import Verifier, affordable
 from sparsify.criteria.context import Context
 from sparsify.criteria.magnitude import magnitude
 from sparsify.errors import UsageError
 from sparsify.models.build import prunable
 from sparsify.models.history import History, replay
-
-VERIFIED = 16  # examples at most: agreement is of structure, and more inputs only cost time
-VERIFIED_MACS = 5e9  # of all examples together, with one at the least: float64 is slow
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def remove_channels(
     *,
     sparsity: float | None = None,
     macs: float | None = None,
-    scores: Mapping[str, Tensor] | None = None,
+    scores: Callable[[nn.Module], Mapping[str, Tensor]] | None = None,
     keep: Sequence[str] = (),
     round_to: int = 1,
     allocation: Allocation = "global",
@@ -101,8 +98,9 @@ def remove_channels(
         example: Real inputs (N, ...), two or more, on which masked and smaller network must agree.
         sparsity: Fraction of prunable weights to remove, in (0, 1); half of all channels is about 0.75.
         macs: Fraction of the dense MACs to leave, in (0, 1). One of `sparsity` and `macs` is given.
-        scores: Weight name -> score of each weight, higher = keep. None: magnitude, by which the least L1 norms go.
-            See `importance`.
+        scores: From the network as its channels will be cut, where an `nn.MultiheadAttention` has become one with
+            separate projections, to weight name -> score of each weight, higher = keep. None: magnitude, by which the
+            least L1 norms go. See `importance`.
         keep: Globs over modules or weights whose outputs stay whole; the network's output layers always do.
         round_to: Channels left are a multiple of this, or all; a layer with fewer stays whole, which is reported.
         allocation: `global`: units of all layers compete; `uniform`: every layer loses the same fraction.
@@ -116,22 +114,23 @@ def remove_channels(
         UsageError: The target makes no sense or cannot be reached; the message says what can.
     """
     asked = _asked(sparsity, macs)
-    names = prunable(module)
-    scores = magnitude(Context(module, names, seed=0)) if scores is None else scores
+    ready = prepared(module, example)
+    separate, names = ready.module, prunable(ready.module)
     overrides = overrides or {}
-    check_scores(module, scores, names)
-    check_overrides(module, overrides)
-    found, verifier = inspected(module, example, keep)
-    dense = count_macs(module, example[:1])
-    cost = Cost(found.groups, {name: module.get_parameter(name).shape for name in names}, dense)
-    rivals = contest(found.groups, scores, overrides=overrides, round_to=round_to, shuffle=shuffle)
+    check_overrides(separate, overrides)
+    scored = magnitude(Context(separate, names, seed=0)) if scores is None else scores(separate)
+    check_scores(separate, scored, names)
+    found, verifier = inspected(ready, example, keep)
+    dense = count_macs(separate, example[:1])
+    cost = Cost(found.groups, {name: separate.get_parameter(name).shape for name in names}, dense)
+    rivals = contest(found.groups, scored, overrides=overrides, round_to=round_to, shuffle=shuffle)
     chosen = rivals.select(_reached(asked, cost), allocation)
     if chosen is None:
         if not or_most or not any(rivals.most.values()):
             raise UsageError(_unreachable(asked, cost, rivals, found, round_to))
         chosen = rivals.most
-    verifier = verifier.on(example[: max(1, min(VERIFIED, int(VERIFIED_MACS / dense.total)))])
-    return _cut(module, example, found, verifier, chosen, asked, dense, found.skipped | rivals.narrow)
+    verifier = verifier.on(affordable(example, dense.total))
+    return _cut(separate, example, found, verifier, chosen, asked, dense, found.skipped | rivals.narrow)
 
 
 def _asked(sparsity: float | None, macs: float | None) -> dict[str, float]:
@@ -196,7 +195,7 @@ def _cut(
         skipped=skipped,
         difference=verifier.difference,
     )
-    return Removed(smaller, history, report)
+    return Removed(smaller, [*found.rewritten, *history], report)
 
 
 def _parameters(module: nn.Module) -> int:

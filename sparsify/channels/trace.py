@@ -18,6 +18,8 @@ from sparsify.channels.units import Joined, joined, merged
 
 OPAQUE = (nn.RNNBase, nn.MultiheadAttention)
 """Modules whose parameters share channels in ways that no cut along one axis respects."""
+WIDTHS = ("hidden_dim", "embed_dim")
+"""What modules call the width of the stream that a parameter of theirs, a class token say, joins."""
 
 
 def trace_groups(model: nn.Module, example: Tensor) -> list[Group]:
@@ -62,8 +64,7 @@ def _joined(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Joine
         elif member.kind == "parameter":
             cuts.append(Cut(member.name, member.axis, places, "through"))
             owner = module_of(member.name)
-            if isinstance(getattr(layers[owner], "normalized_shape", None), tuple):  # an RMSNorm
-                resizes.append(Resize(owner, "normalized_shape", places))
+            resizes += [Resize(owner, count, places) for count in _widths(layers[owner], member)]
         elif member.kind == "module":
             layer = layers[member.name]
             share = layer_cuts(member.name, layer, places, writes=member.writes)
@@ -77,6 +78,14 @@ def _joined(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Joine
     obstacle = "; ".join(dict.fromkeys(obstacles))
     group = Group(root, "channels", tuple(cuts), tuple(resizes), width, obstacle=obstacle)
     return joined(group, joints)
+
+
+def _widths(owner: nn.Module, member: Member) -> list[str]:
+    """The counts that a module keeps of the channels of its own bare parameter: an RMSNorm, a ViT with its token."""
+    if isinstance(getattr(owner, "normalized_shape", None), tuple):
+        return ["normalized_shape"]
+    size = owner.get_parameter(member.name.rpartition(".")[2]).shape[member.axis]
+    return [name for name in WIDTHS if vars(owner).get(name) == size]
 
 
 def _outside(group: Group, inside: Mapping[tuple[str, int], str]) -> Group:

@@ -20,10 +20,12 @@ from sparsify.channels.plan import history_of
 from sparsify.channels.reference import masked
 from sparsify.channels.untraceable import Untraceable, naming_the_module
 from sparsify.errors import CorruptError
-from sparsify.models.history import replay, shallow, substitute
+from sparsify.models.history import History, replay, shallow, substitute
 
 # Relative to the largest output. In float64 a sum in another order differs by about 1e-15 a layer, in float32 by 1e-7.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+EXAMPLES = 16  # at most: agreement is of structure, and more inputs only cost time
+MACS = 5e9  # of all examples together, with one at the least: float64 is slow
 JITTER = 0.5
 PERIOD = 10_007  # of the noise: a prime, so that no two rows of a weight get the same, and cheap to draw
 
@@ -85,6 +87,18 @@ class Verifier:
         reason = self._difference(output, expected)
         return Fault(reason) if reason else None
 
+    def changed(self, history: History) -> Fault | None:
+        """Why a history that should change nothing changes the outputs, or None where they agree."""
+        expected = forward(self._model, self._example)  # without hooks: they would keep torch off its fast path
+        try:
+            rewritten = replay(shallow(self._model), history)
+            with naming_the_module(rewritten):
+                output = forward(rewritten, self._example)
+        except Untraceable as error:
+            return Fault(f"{error.module} does not run with it: {error.__cause__}", error.module)
+        reason = self._difference(output, expected, "the network", "what it was")
+        return Fault(reason) if reason else None
+
     def _converted(self, model: nn.Module, example: Tensor) -> bool:
         """Take the model and its inputs in `dtype`; whether it runs so, once its weights are moved if they may be."""
         self._given = copy.deepcopy(model).to(self.dtype).eval().requires_grad_(False)
@@ -101,7 +115,9 @@ class Verifier:
             self._model = self._given
         return True
 
-    def _difference(self, output: Tensor, expected: Tensor) -> str:
+    def _difference(
+        self, output: Tensor, expected: Tensor, one: str = "the smaller network", other: str = "the masked one"
+    ) -> str:
         if output.shape != expected.shape:
             return f"the output became {tuple(output.shape)}, not {tuple(expected.shape)}"
         if not bool(torch.isfinite(output).all()):
@@ -109,8 +125,13 @@ class Verifier:
         largest = float(expected.abs().max())
         self.difference = float((output - expected).abs().max()) / (largest or 1.0)
         if self.difference > TOLERANCE[self.dtype]:
-            return f"the smaller network differs from the masked one by {self.difference:.1e} of the largest output"
+            return f"{one} differs from {other} by {self.difference:.1e} of the largest output"
         return ""
+
+
+def affordable(example: Tensor, macs: int) -> Tensor:
+    """As many of the examples as are worth the time for a network that takes `macs` MACs for each."""
+    return example[: max(1, min(EXAMPLES, int(MACS / max(1, macs))))]
 
 
 def forward(model: nn.Module, example: Tensor) -> Tensor:

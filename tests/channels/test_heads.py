@@ -149,7 +149,7 @@ def test_gpt_neox_holds_query_key_and_value_of_a_head_side_by_side():
     assert len(gone) == 48 and all(len({i // 24 for i in gone[k : k + 24]}) == 1 for k in (0, 24))
 
 
-def test_torchs_own_attention_is_not_taken_for_one_of_these():
+def test_torchs_own_packed_attention_is_not_taken_for_one_of_these():
     assert list(attentions(Transformer(Mha()))) == []
 
 
@@ -165,7 +165,9 @@ def test_heads_of_a_given_score_go():
     scores = {n: torch.ones_like(p) for n, p in module.named_parameters() if n.endswith("weight") and p.ndim == 2}
     for name in ("attn.q_proj.weight", "attn.k_proj.weight"):
         scores[name] = torch.repeat_interleave(torch.tensor([5.0, 1.0, 9.0, 2.0]), 4)[:, None].expand(16, 16)
-    removed = remove_channels(module, TOKENS, sparsity=0.01, scores=scores, overrides={"*": 0, "attn.q_proj": 0.5})
+    removed = remove_channels(
+        module, TOKENS, sparsity=0.01, scores=lambda _: scores, overrides={"*": 0, "attn.q_proj": 0.5}
+    )
     assert slices(removed.history)["attn.proj.weight", 1] == [4, 5, 6, 7, 12, 13, 14, 15]
 
 

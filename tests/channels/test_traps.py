@@ -16,7 +16,6 @@ from cases_channels import (
     IMAGES,
     TOKENS,
     Act,
-    Mha,
     PackedGlu,
     Plain,
     Recurrent,
@@ -263,13 +262,6 @@ def test_weight_norm_is_refused_by_name():
 def test_an_output_that_is_no_tensor_is_untraceable(output: object):
     with pytest.raises(Untraceable, match="wrap the model so that it returns one tensor"):
         preflight(nn.Sequential(Residual(), Act(output)), IMAGES)
-
-
-def test_multi_head_attention_cannot_lose_heads_and_says_so():
-    found = preflight(lively(Transformer(Mha())), TOKENS)
-    assert "nn.MultiheadAttention ties its width" in found.skipped["attn.inner"]
-    assert "attn.inner (MultiheadAttention) cannot be cut" in found.skipped["embed"]
-    assert [group.root for group in found.groups] == ["mlp.0"]
 
 
 def test_a_single_example_was_unpacked_along_its_batch():
