@@ -38,7 +38,8 @@ Versions: {versions}.
 *To the mask*: largest difference between the smaller network and the masked one, as a part of the largest output, in
 float64. *ONNX Runtime to PyTorch*: the same, in float32, between the runtime and PyTorch. A layer left alone is never
 left in silence: preflight names it and says why (it gives the network's output, its code computes a head's size from
-the input's width, its channels meet in an operation that the trace does not follow).
+the input's width, its channels meet in an operation that the trace does not follow). Layers are counted in the network
+as it is cut, where each `nn.MultiheadAttention` is four.
 """
 
 

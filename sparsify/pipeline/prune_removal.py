@@ -134,8 +134,9 @@ def _remove_channels(
 def _unseen(model: nn.Module, fewer: FewerChannels) -> dict[str, str]:
     """Matrices that lost nothing and of which preflight, which looks at layers, has not said so."""
     touched = {entry.get("tensor") for entry in fewer.history}
+    told = fewer.report["skipped"].keys() | {entry["module"] for entry in fewer.history if "becomes" in entry}
     return {
         name: why
         for name, why in unprunable(model).items()
-        if name not in touched and name.rpartition(".")[0] not in fewer.report["skipped"]
+        if name not in touched and name.rpartition(".")[0] not in told
     }

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 import sparsify
 from cases import same_bits
+from sparsify.channels.remove import remove_channels
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify.models.network import Network
 from sparsify.models.saved import load, save_network
@@ -36,7 +38,8 @@ for folder in sys.argv[1:]:
 
 
 def outputs_in_a_new_process(folders: list[Path], path: Path, program: str = PROGRAM) -> list[list[float]]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(TESTS)]), "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(path), str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", program, *map(str, folders)],
         capture_output=True,
@@ -131,6 +134,38 @@ def test_a_narrowed_network_comes_back_narrow(tmp_path):
     save_network(tmp_path, module, network)
     assert load(tmp_path).get_parameter("hidden1.weight").shape == (2, 4)
     assert outputs_in_a_new_process([tmp_path], tmp_path) == [outputs(module, network)]
+
+
+ATTENTIVE = """
+import torch
+from torch import nn
+
+class Attentive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 4, 12, batch_first=True, dropout=0.0)
+        self.encoder, self.output = nn.TransformerEncoder(layer, 2), nn.Linear(8, 3)
+
+    def forward(self, x):
+        padding = (x[..., 0] > 1) & (torch.arange(x.shape[1]) > 0)
+        return self.output(self.encoder(x, src_key_padding_mask=padding)[:, 0])
+"""
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_attention_that_lost_heads_comes_back_without_them(tmp_path, monkeypatch):
+    (tmp_path / "attentive_nets.py").write_text(ATTENTIVE)
+    monkeypatch.syspath_prepend(tmp_path)
+    allowed = ("attentive_nets",)
+    module, network = open_source("attentive_nets:Attentive", input_shape=(5, 8), classes=None, allow_import=allowed)
+    example = network.example(4, seed=2)
+    removed = remove_channels(shaken(module).eval(), example, sparsity=0.4, allocation="uniform")
+    network = replace(network, channels=json.loads(json.dumps(removed.history)))
+    save_network(tmp_path / "net", removed.module, network, allow_import=allowed)
+    again = load(tmp_path / "net", allow_import=allowed)
+    assert [layer.self_attn.num_heads for layer in again.encoder.layers] == [2, 2]
+    program = PROGRAM.replace("someones_own_nets", "attentive_nets")
+    assert outputs_in_a_new_process([tmp_path / "net"], tmp_path, program) == [outputs(removed.module, network)]
 
 
 def test_half_precision_comes_back_as_it_was(tmp_path):
