@@ -36,6 +36,22 @@ class Text(nn.Module):
         return self.output(x)
 
 
+class Language(nn.Module):
+    """torch's decoder as a causal language model over WORDS, sequence first, that attends to a memory of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.memory = nn.Embedding(20, 16), nn.Parameter(torch.zeros(3, 1, 16))
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(16, 4, 24), 1)
+        self.output = nn.Linear(16, 20)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).triu(1)
+        memory = self.memory.expand(-1, ids.shape[0], -1)
+        x = self.decoder(self.embed(ids).transpose(0, 1), memory, tgt_mask=causal, tgt_is_causal=True)
+        return self.output(x.transpose(0, 1))
+
+
 class Reader(nn.Module):
     """Two queries of its own read TOKENS through attention whose keys and values are narrower."""
 

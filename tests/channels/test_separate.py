@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import torchvision_schemas as torchvision_schemas
-from cases_attention import WORDS, Reader, Text, without_heads
+from cases_attention import WORDS, Language, Reader, Text, without_heads
 from cases_channels import TOKENS, Mha, Transformer, agree, lively, outputs, slices
 from sparsify.channels.macs import count_macs
 from sparsify.channels.preflight import preflight
@@ -50,6 +50,11 @@ def test_heads_of_torchs_encoder_go_beside_padding(pool: str, layer: int):
     check_heads(lively(Text(pool)), WORDS, f"encoder.layers.{layer}.self_attn")
 
 
+@pytest.mark.parametrize("attention", ["self_attn", "multihead_attn"])
+def test_heads_of_torchs_decoder_go(attention: str):
+    check_heads(lively(Language()), WORDS, f"decoder.layers.0.{attention}")
+
+
 @pytest.mark.parametrize("options", [{}, {"add_bias_kv": True}, {"add_zero_attn": True, "bias": False}], ids=str)
 def test_heads_go_whose_keys_and_values_have_widths_of_their_own(options: dict[str, bool]):
     removed = check_heads(lively(Reader(**options)), TOKENS, "attend")
@@ -75,8 +80,14 @@ def test_heads_and_the_hidden_size_of_torchvisions_vit_go():
 
 @pytest.mark.parametrize(
     ("module", "example"),
-    [(Transformer(Mha()), TOKENS), (Text(), WORDS), (Text(norm_first=True), WORDS), (Reader(), TOKENS)],
-    ids=["mha", "encoder", "norm first", "reader"],
+    [
+        (Transformer(Mha()), TOKENS),
+        (Text(), WORDS),
+        (Text(norm_first=True), WORDS),
+        (Language(), WORDS),
+        (Reader(), TOKENS),
+    ],
+    ids=["mha", "encoder", "norm first", "decoder", "reader"],
 )
 def test_everything_goes_together_and_counts_the_work_that_is_left(module: nn.Module, example: Tensor):
     removed = remove_channels(lively(module), example, sparsity=0.4, allocation="uniform")
