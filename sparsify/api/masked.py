@@ -9,7 +9,8 @@ back. The second is a hook on all optimisers, so that it is no matter when they 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -51,7 +52,8 @@ class Masked:
 
     Entering sets the removed weights to zero; after each optimiser step they are zero again; leaving takes every hook
     away and the weights stay zero. Optimisers may be made before or inside. It may be entered again once left, and two
-    of them may hold the same network, which then keeps what both keep.
+    of them may hold the same network, which then keeps what both keep. One that is forgotten
+    without being left, and its network with it, takes its hooks along.
 
     A network wrapped by `torch.compile`, `DataParallel` or `DistributedDataParallel` is held as the network inside.
     What writes weights without a `torch.optim.Optimizer` (`load_state_dict`, an average swapped in, an optimiser of
@@ -134,7 +136,9 @@ class Masked:
                 weight.grad = held.zero_gradient(weight.grad)
             if weight.requires_grad:
                 self._handles.append(weight.register_hook(held.zero_gradient))
-        self._handles.append(register_optimizer_step_post_hook(self._after_step))
+        handle = register_optimizer_step_post_hook(_while_alive(self._after_step))
+        weakref.finalize(self, handle.remove)
+        self._handles.append(handle)
 
     def _unhook(self) -> None:
         for handle in self._handles:
@@ -149,6 +153,17 @@ class Masked:
         for held, weight in zip(self._held, weights, strict=True):
             if id(weight) in stepped:
                 weight.masked_fill_(held.removed, 0.0)
+
+
+def _while_alive(method: Callable[..., None]) -> Callable[..., None]:
+    """The method of an object that this does not keep alive: a hook on all optimisers would keep a network for good."""
+    reference = weakref.WeakMethod(method)
+
+    def called(*arguments: Any) -> None:
+        if (alive := reference()) is not None:
+            alive(*arguments)
+
+    return called
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import Any, Unpack
 
 from torch import nn
@@ -24,6 +25,13 @@ class PruningCallback(TrainerCallback):
     of the training. Steps are optimiser steps (`state.global_step`). Where the best checkpoint is loaded at the end
     and was saved before the last pruning, the final mask is applied to it.
 
+    A Trainer does not tell its callbacks that training failed: where the network is used afterwards, let go of it by
+    `with`, which does in any case. The next training lets go of the last one, too.
+
+    Example:
+        >>> with PruningCallback(sparsity=0.5) as pruning:
+        ...     Trainer(model, arguments, train_dataset=rows, callbacks=[pruning]).train()
+
     Args:
         options: as `integrations.pruning.Pruning` takes them: `sparsity`, `pattern`, `criterion`, `allocation`,
             `overrides`, `schedule`, `batches`, `loss`, `seed`. Criteria that look at data call the model with one
@@ -36,6 +44,16 @@ class PruningCallback(TrainerCallback):
     def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__()
         self._pruning = Pruning(**options)
+
+    def __enter__(self) -> PruningCallback:
+        """Itself, for `callbacks`."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let go; the weights stay zero."""
+        self._pruning.stop()
 
     @property
     def mask(self) -> Mask | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
+from torch.optim.optimizer import _global_optimizer_post_hooks as hooks
 
 from sparsify.models.build import prunable
 from sparsify.recipe.prune_spec import GradualSpec
@@ -44,14 +47,14 @@ class Watch(transformers.TrainerCallback):
         self.seen.append(sparsity(model))
 
 
-def fit(model, callback, tmp_path, *, resume=None, **values):
+def fit(model, callback, tmp_path, *, resume=None, others=(), **values):
     generator = torch.Generator().manual_seed(0)
     rows = [{"input_ids": torch.randint(1, 30, (6,), generator=generator), "labels": i % 2} for i in range(24)]
     values = {"max_steps": STEPS, "save_strategy": "no", "weight_decay": 0.01, "learning_rate": 0.01} | values
     quiet = {"report_to": [], "use_cpu": True, "disable_tqdm": True, "logging_strategy": "no"}
     arguments = transformers.TrainingArguments(str(tmp_path), per_device_train_batch_size=4, **quiet, **values)
     watch = Watch()
-    trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[callback, watch])
+    trainer = transformers.Trainer(model, arguments, train_dataset=rows, callbacks=[callback, watch, *others])
     trainer.train(resume_from_checkpoint=resume)
     return watch.seen
 
@@ -77,6 +80,39 @@ def test_conv1d_is_pruned_along_its_inputs(tmp_path):
     fit(model, PruningCallback(pattern="2:4"), tmp_path, max_steps=2)
     weight = model.get_parameter("transformer.h.0.mlp.c_fc.weight").detach()  # (in, out)
     assert bool(((weight.T.reshape(weight.shape[1], -1, 4) == 0).sum(2) >= 2).all())
+
+
+class Broken(transformers.TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == 2:
+            raise ZeroDivisionError
+
+
+def moves(model) -> bool:
+    """Whether a step of another optimiser moves removed weights."""
+    before = sparsity(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(input_ids=torch.arange(6)[None], labels=torch.tensor([1])).loss.backward()
+    optimizer.step()
+    return sparsity(model) < before
+
+
+def test_a_failed_training_leaves_no_hook(tmp_path):
+    model = bert()
+    with pytest.raises(ZeroDivisionError), PruningCallback(sparsity=0.8) as callback:
+        fit(model, callback, tmp_path, others=[Broken()])
+    assert sparsity(model) == pytest.approx(0.8, abs=0.001)
+    assert moves(model)
+
+
+def test_what_is_forgotten_after_a_failed_training_leaves_no_hook_either(tmp_path):
+    before = len(hooks)
+    try:
+        fit(bert(), PruningCallback(sparsity=0.8), tmp_path, others=[Broken()])
+    except ZeroDivisionError:
+        assert len(hooks) == before + 1
+    gc.collect()
+    assert len(hooks) == before
 
 
 def test_accumulated_steps_count_once(tmp_path):

@@ -97,11 +97,11 @@ def test_channels_of_a_network_that_cannot_be_followed_are_masked_as_asked_and_t
     model = ("prune", "--model", "unfollowed_net:Net", "--weights", tmp_path / "net.safetensors")
     asked = ("--pattern", "channel", "--layer", "body=0.5", "--recover", "none", "--run-dir", tmp_path / "run")
     options = ("--allow-import", "unfollowed_net", "--data", f"npz:{tmp_path / 'data.npz'}", *asked, *QUICK)
-    done = sparsify(*model, *options, "--sparsity", 0.3)
+    done = sparsify(*model, *options, "--sparsity", 0.1)
     assert done.returncode == 0, done.stderr
     assert "channels are masked, not removed" in " ".join(done.stderr.split())
     weights = load_file(tmp_path / "run/model/weights.safetensors")
-    assert int((weights["body.weight"] != 0).any(1).sum()) == 4  # the override, not the 3 that 0.3 would leave
+    assert int((weights["body.weight"] != 0).any(1).sum()) == 4  # the override; 0.1 alone would leave 6
     assert torch.equal(weights["head.weight"], tensors["head.weight"])
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["skipped.head"] == "head gives the network's output"
