@@ -2,9 +2,9 @@
 
 model.onnx       the ticket, removed weights zero in place
 dense.onnx       the dense network it is compared with
-weights.packed   the ticket in the packed format of `storage`
+weights.packed   the ticket in the packed format of `sparsify.store.packed`
 parity.json      both graphs against eager PyTorch on real inputs, for every batch size
-sizes.json       bytes: dense fp32, masked, packed, shrunk
+sizes.json       bytes: dense fp32, masked, packed, shrunk, model.onnx
 sparse.json      sparse-cpu only: what became of each layer, and the rewritten graph against the one before
 *.plan, *.json   TensorRT only: plans and their reports
 """
@@ -26,17 +26,18 @@ from sparsify.errors import UsageError
 from sparsify.lottery.ticket import Ticket
 from sparsify.recipe.spec import SparseSpec
 from sparsify.store.atomic import link_file, write_bytes, write_json
+from sparsify.store.layout import PACKED
+from sparsify.store.packed import masked_bytes, pack
 from sparsify_export.latency import DENSE, MODEL
 from sparsify_export.onnx_graph import INPUT, OUTPUT, onnx_from_module
 from sparsify_export.parity import FP32_EPS, Parity, Tolerance, check_parity, tolerance_of
 from sparsify_export.runtimes.torch_eager import TorchEager
 from sparsify_export.sparse.options import DEFAULTS
 from sparsify_export.sparse.parity import TOLERANCES
-from sparsify_export.storage import masked_bytes, pack
 from sparsify_export.targets import TARGETS, Target
 from sparsify_export.targets.opening import open_runtime, require_export, why_not_run
 
-PACKED, PARITY, SIZES, SPARSE = "weights.packed", "parity.json", "sizes.json", "sparse.json"
+PARITY, SIZES, SPARSE = "parity.json", "sizes.json", "sparse.json"
 TF32_EPS = 2.0**-10
 """NVIDIA's runtimes multiply fp32 in TF32 by default: 10 bits of mantissa."""
 METADATA = {"producer": "sparsify"}
@@ -56,6 +57,8 @@ class Sizes:
     """The ticket in the packed format."""
     shrunk: int
     """The ticket after dead channels are physically removed."""
+    onnx: int
+    """`model.onnx`, graph and weights: what a runtime loads."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ def export_ticket(
             masked=masked_bytes(modules[MODEL].state_dict()),
             packed=len(packed),
             shrunk=shrunk.bytes,
+            onnx=(out / MODEL).stat().st_size,
         ),
         skipped=shrunk.skipped,
         removed_channels={name: len(channels) for name, channels in shrunk.removed.items()},

@@ -106,7 +106,7 @@ def _show(one: Exported) -> None:
         out.print(f"  {missing}")
     if sizes := one.report.get("sizes"):
         dense = sizes["dense_fp32"]
-        parts = [f"{name} {sizes[name]} ({sizes[name] / dense:.1%})" for name in ("masked", "packed", "shrunk")]
+        parts = [f"{name} {sizes[name]} ({sizes[name] / dense:.1%})" for name in ("masked", "packed", "shrunk", "onnx")]
         out.print(f"  bytes: dense {dense}, {', '.join(parts)}")
     for name, parity in one.report.get("parity", {}).items():
         worst = max(batch["max_rel_error"] for batch in parity["batches"])

@@ -82,7 +82,13 @@ def command(
     ] = None,
     sparsity: Annotated[float | None, typer.Option(help="Target: fraction of the prunable weights to remove.")] = None,
     macs: Annotated[float | None, typer.Option(help="Target: fraction of the MACs that may remain (channel).")] = None,
-    size: Annotated[str | None, typer.Option(help="Target: largest packed size, 2MB.")] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Target: largest size, 2MB: of the target's model.onnx with channels or sparse-cpu; else, as a dense "
+            "runtime stores every zero, of model/weights.packed, which sparsify.load reads.",
+        ),
+    ] = None,
     latency: Annotated[str | None, typer.Option(help="Target: largest median latency, 5ms.")] = None,
     speedup: Annotated[str | None, typer.Option(help="Target: least speedup over dense fp32, 2x.")] = None,
     max_drop: Annotated[

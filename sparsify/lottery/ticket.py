@@ -14,6 +14,8 @@ from sparsify.errors import CorruptError
 from sparsify.lottery.network import Network
 from sparsify.masks.mask import Mask
 from sparsify.store.atomic import write_json
+from sparsify.store.layout import WEIGHTS
+from sparsify.store.network_weights import load_weights
 from sparsify.store.weights import load_tensors, save_tensors
 from sparsify.train.history import History
 
@@ -26,7 +28,7 @@ class Ticket:
 
     MASK: ClassVar[str] = "mask.safetensors"
     REWIND: ClassVar[str] = "rewind.safetensors"
-    WEIGHTS: ClassVar[str] = "weights.safetensors"
+    WEIGHTS: ClassVar[str] = WEIGHTS
     HISTORY: ClassVar[str] = "history.json"
 
     @cached_property
@@ -47,7 +49,7 @@ class Ticket:
     @cached_property
     def trained_weights(self) -> dict[str, Tensor]:
         """The full state dict after training; removed weights are zero."""
-        return load_tensors(self.folder / self.WEIGHTS)
+        return load_weights(self.folder)
 
     @cached_property
     def history(self) -> dict[str, Any]:

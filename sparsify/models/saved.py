@@ -1,4 +1,4 @@
-"""A network as a folder that describes itself: `network.json`, and its weights as safetensors."""
+"""A network as a folder that describes itself: `network.json`, and its weights as safetensors or packed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from sparsify.models import own
 from sparsify.models.checkpoint import load_into
 from sparsify.models.network import Network
 from sparsify.models.own import take_dtypes
-from sparsify.store.weights import load_tensors, save_tensors
+from sparsify.store.layout import WEIGHTS
+from sparsify.store.network_weights import load_weights, save_weights
 
-WEIGHTS = "weights.safetensors"
 # Where a run keeps the network that came out of it.
 MODEL = "model"
 
 
-def save_network(folder: Path, module: nn.Module, network: Network, *, allow_import: tuple[str, ...] = ()) -> None:
+def save_network(
+    folder: Path, module: nn.Module, network: Network, *, allow_import: tuple[str, ...] = (), packed: bool = False
+) -> None:
     """Write `module` into `folder`, after building it again from the record and comparing the outputs bit by bit.
 
     Args:
@@ -28,6 +30,7 @@ def save_network(folder: Path, module: nn.Module, network: Network, *, allow_imp
         module: The network, on any device, with masks applied and no hooks or parametrisations left.
         network: What builds it, with the history of its channels.
         allow_import: Packages whose code may run, for `pkg.module:factory`.
+        packed: Whether zeros are to take no space; else safetensors, which other tools read.
 
     Raises:
         UsageError: What the record builds is not this module; nothing is written.
@@ -41,7 +44,7 @@ def save_network(folder: Path, module: nn.Module, network: Network, *, allow_imp
             "save the module that `open_source` gave, changed only by masks, training and recorded channel removal"
         )
     network.save(Path(folder))
-    save_tensors(Path(folder) / WEIGHTS, state)
+    save_weights(Path(folder), state, packed=packed)
 
 
 def load(folder: str | Path, *, allow_import: tuple[str, ...] = (), model: nn.Module | None = None) -> nn.Module:
@@ -81,7 +84,7 @@ def load(folder: str | Path, *, allow_import: tuple[str, ...] = (), model: nn.Mo
             "name model/ of a prune run"
         )
     network = Network.load(place)
-    return _built(network, load_tensors(place / WEIGHTS), allow_import)
+    return _built(network, load_weights(place), allow_import)
 
 
 def _built(network: Network, state: Mapping[str, Tensor], allow_import: tuple[str, ...]) -> nn.Module:

@@ -171,12 +171,14 @@ def _doubted(metrics: Mapping[str, Any], key: str, found: read.Span, otherwise: 
 
 
 def _size(metrics: Mapping[str, Any], asked: float) -> Check:
-    packed, dense = metrics.get("size.packed_bytes"), metrics.get("size.dense_fp32_bytes")
-    if packed is None or not dense:
+    kind = metrics.get("size.counted", "packed")
+    counted, dense = metrics.get(f"size.{kind}_bytes"), metrics.get("size.dense_fp32_bytes")
+    if counted is None or not dense:
         return _unknown("size", asked, "nothing was exported")
-    achieved = packed / dense
+    achieved = counted / dense
     held = achieved <= asked
-    reason = f"packed, the network takes {packed:,} of {dense:,} bytes"
+    name = "model.onnx" if kind == "onnx" else "packed, the network"
+    reason = f"{name} takes {counted:,} of {dense:,} bytes"
     return Check("size", None, asked, achieved, None, None, "pass" if held else "fail", reason)
 
 

@@ -128,7 +128,7 @@ def _export(root: Path, plan: Plan, choice: Choice) -> ExportResult:
         level=choice.level,
         replicate=choice.replicate,
         reason=choice.basis,
-        sizes=SizeResult(sizes["dense_fp32"], sizes["masked"], sizes["packed"], sizes["shrunk"]),
+        sizes=SizeResult(sizes["dense_fp32"], sizes["masked"], sizes["packed"], sizes["shrunk"], sizes["onnx"]),
         latency=tuple(latency_result(root, target) for target in targets),
         parity={target: parity_figures(read_json(root / "export" / target / "parity.json")) for target in targets},
     )

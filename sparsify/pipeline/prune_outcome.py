@@ -19,12 +19,12 @@ from sparsify.pipeline.outcome import (
     training_precision,
 )
 from sparsify.pipeline.prune_plan import DENSE, TEST, PrunePlan
-from sparsify.pipeline.prune_read import difference, drop_of, read_scores, read_size, read_speed
+from sparsify.pipeline.prune_read import difference, drop_of, read_scores, read_size, read_speed, what_counts
 from sparsify.pipeline.prune_search import Chosen
 from sparsify.pipeline.prune_verdict import Verdict, at_least, at_most, both, judge_time
 from sparsify.pipeline.stage import Stage
 from sparsify.recipe.emit import resolved_yaml
-from sparsify.recipe.prune_recipe import TargetSpec
+from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.report.prune_metrics import build_prune_metrics
 from sparsify.report.prune_page import render_prune_report
 from sparsify.report.prune_results import Layer, NetworkResult, PruneResults, TargetResult
@@ -61,11 +61,12 @@ def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
         sparsity=_sparsity(root, chosen.network),
         macs_fraction=_fraction(root, chosen.network, "macs"),
         parameters_fraction=_fraction(root, chosen.network, "parameters"),
-        target=_target(root, recipe.target, recipe.sparsity, chosen, drop, targets[0]),
+        target=_target(root, recipe, chosen, drop),
         trials=chosen.trials,
         layers=tuple(_layers(root, chosen.network)),
         report=_prune_report(root, chosen.network),
-        sizes=SizeResult(sizes["dense_fp32"], sizes["masked"], sizes["packed"], sizes["shrunk"]),
+        sizes=SizeResult(sizes["dense_fp32"], sizes["masked"], sizes["packed"], sizes["shrunk"], sizes["onnx"]),
+        size_of=what_counts(recipe),
         parity={name: parity_figures(read_json(root / "export" / name / "parity.json")) for name in targets},
         latency=tuple(latency_result(root, target) for target in targets),
         environment=where,
@@ -142,13 +143,12 @@ def _prune_report(root: Path, network: Stage) -> dict[str, Any]:
     return read_json(root / Path(network.path).parent / "pruned" / "prune.json")
 
 
-def _target(
-    root: Path, target: TargetSpec, sparsity: float | None, chosen: Chosen, drop: Interval, first: str
-) -> TargetResult:
-    """Asked against achieved, on the network that is kept; `first` is the target that sizes and speeds count on."""
+def _target(root: Path, recipe: PruneRecipe, chosen: Chosen, drop: Interval) -> TargetResult:
+    """Asked against achieved, on the network that is kept."""
+    target, sparsity = recipe.target, recipe.sparsity
     kind = "sparsity" if sparsity is not None else target.kind
     asked = sparsity if sparsity is not None else target.asked
-    achieved, outcome = _achieved(root, kind, target, asked, chosen, first)
+    achieved, outcome = _achieved(root, recipe, kind, asked, chosen)
     reason, wanted = chosen.reason, chosen.wanted
     if outcome != "met" and chosen.met and wanted is None and kind in ("speedup", "latency_ms"):
         outcome, reason = "inconclusive", f"{reason}; timed again, it did not meet it: ask for a little less"
@@ -170,17 +170,18 @@ def _target(
     )
 
 
-def _achieved(
-    root: Path, kind: str, target: TargetSpec, asked: float, chosen: Chosen, first: str
-) -> tuple[Interval, Verdict]:
-    """What was measured of the target, and what that says; a sparsity counts over the layers that compete."""
-    network = chosen.network
+def _achieved(root: Path, recipe: PruneRecipe, kind: str, asked: float, chosen: Chosen) -> tuple[Interval, Verdict]:
+    """What was measured of the target, and what that says; a sparsity counts over the layers that compete.
+
+    Sizes and times are those of the first target.
+    """
+    network, first = chosen.network, recipe.export.targets[0]
     if kind in ("sparsity", "macs"):
         value = _competing(root, network) if kind == "sparsity" else _fraction(root, network, "macs")
         exact = Interval(value, value, value, 0.95, 1, "counted")
         return exact, at_least(asked - 0.005, exact) if kind == "sparsity" else at_most(asked, exact)
     if kind == "size":
-        size = read_size(root / "export" / first)
+        size = read_size(root / "export" / first, recipe)
         return size, at_most(asked, size)
     measured = read_speed(root / "latency" / first)
-    return measured.speedup if kind == "speedup" else measured.latency_ms, judge_time(target, measured)
+    return measured.speedup if kind == "speedup" else measured.latency_ms, judge_time(recipe.target, measured)

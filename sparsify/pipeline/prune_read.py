@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.errors import UnavailableError
 from sparsify.pipeline.outcome import read_json
+from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.stats import Interval, doubted, median_interval, paired_difference, paired_rate_difference, unresolved
+from sparsify_export.targets import skips_zeros
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,20 @@ def difference(first: NDArray[np.float32], second: NDArray[np.float32]) -> Inter
     return paired_difference(first, second)
 
 
-def read_size(export: Path) -> Interval:
-    """Packed bytes of an export; exact, so without an interval."""
-    packed = float(read_json(export / "sizes.json")["packed"])
-    return Interval(packed, packed, packed, 0.95, 1, "counted")
+def what_counts(recipe: PruneRecipe) -> Literal["onnx", "packed"]:
+    """The file that a size is asked of: what the target loads, where what was removed takes no space in it.
+
+    A dense runtime's `model.onnx` stores every zero, so that nothing but channels makes it smaller; then it is the
+    packed weights in `model/`, which `sparsify.load` reads.
+    """
+    smaller = recipe.removal.pattern.kind == "channel" or skips_zeros(recipe.export.targets[0])
+    return "onnx" if smaller else "packed"
+
+
+def read_size(export: Path, recipe: PruneRecipe) -> Interval:
+    """Bytes of the file that counts, of the network in an export; exact, so without an interval."""
+    found = float(read_json(export / "sizes.json")[what_counts(recipe)])
+    return Interval(found, found, found, 0.95, 1, "counted")
 
 
 def read_speed(folder: Path) -> Measured:

@@ -128,7 +128,8 @@ class Search:
 
     def _sized(self, network: Stage, sparsity: float, export: Stage) -> _Tried:
         assert self._target.size is not None
-        found, dense = read_size(self._root / export.path), read_json(self._root / export.path / "sizes.json")
+        folder = self._root / export.path
+        found, dense = read_size(folder, self._plan.recipe), read_json(folder / "sizes.json")
         result = TrialResult(sparsity=sparsity, outcome=at_most(self._target.size, found), achieved=found)
         gains = found.estimate < dense["dense_fp32"]
         return _Tried(network, result, sparsity, result.outcome == "met", gains, "")

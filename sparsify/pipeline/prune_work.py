@@ -140,11 +140,10 @@ def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tens
 
 
 def save_model(spec: CompareStageSpec, parents: Mapping[str, Path], out: Path) -> None:
-    """The folder that `sparsify.load` reads."""
+    """The folder that `sparsify.load` reads: what was removed takes no space in it."""
     chosen = Ticket(parents["network"])
     allowed = spec.source.allow_import
-    save_network(out, chosen.module(allow_import=allowed), chosen.network, allow_import=allowed)
-    chosen.mask.save(out / Ticket.MASK)
+    save_network(out, chosen.module(allow_import=allowed), chosen.network, allow_import=allowed, packed=True)
 
 
 def compare(spec: CompareStageSpec, data: Data, parents: Mapping[str, Path], out: Path) -> None:

@@ -35,12 +35,12 @@ FORMATS: dict[Kind, int] = {
     "probe-arm": 1,
     "probe": 1,
     "test": 1,
-    "export": 1,
+    "export": 2,
     "latency": 1,
     "source": 2,
     "prune": 1,
     "recover": 1,
-    "model": 1,
+    "model": 2,
     "compare": 1,
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu")  # what else a target runs by, it names itself

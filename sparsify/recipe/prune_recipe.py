@@ -77,7 +77,11 @@ class TargetSpec(Spec):
 
     sparsity: Fraction | None = Field(default=None, description="Fraction of prunable weights removed.")
     macs: _SHARE | None = Field(default=None, description="Fraction of the dense multiplications that may remain.")
-    size: Positive | None = Field(default=None, description="Largest packed size, in bytes.")
+    size: Positive | None = Field(
+        default=None,
+        description="Largest size in bytes: of the target's model.onnx where what is removed takes no space in it "
+        "(channels, or sparse-cpu), else of model/weights.packed, which `sparsify.load` reads.",
+    )
     latency_ms: float | None = Field(
         default=None, gt=0, description="Largest median latency in milliseconds, by the interval's upper bound."
     )

@@ -304,7 +304,11 @@ class GateSpec(Spec):
         description="Largest allowed median latency in milliseconds, by the interval's upper bound.",
     )
     size: float | None = Field(
-        default=None, gt=0, le=1, description="Largest allowed packed size as a fraction of the dense fp32 size."
+        default=None,
+        gt=0,
+        le=1,
+        description="Largest allowed size as a fraction of the dense fp32 one: packed, or, in a prune run, as for "
+        "`target.size`.",
     )
     target: Literal["met"] | None = Field(
         default=None, description="`met`: what a prune run was asked for must be met, by its own judgement."

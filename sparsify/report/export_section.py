@@ -44,6 +44,7 @@ def sizes_table(metrics: Mapping[str, Any]) -> Html | None:
         ("masked", "masked", "zeros written out: what a plain file of it weighs"),
         ("packed", "packed", "a bit per weight and the survivors, compressed: for storage and transfer"),
         ("shrunk", "shrunk", "dead channels physically removed: a smaller dense network"),
+        ("model.onnx", "onnx", "graph and weights: what the runtime loads"),
     )
     rows = [
         element(

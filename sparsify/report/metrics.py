@@ -20,7 +20,7 @@ name (a ratio or a difference of means), with `.ci_low` and `.ci_high`; the boun
 | `export.accuracy_drop/.ci_low/.ci_high` | dense minus exported level, paired, on validation |
 | `export.test_accuracy_drop/.ci_low/.ci_high` | the same on test |
 | `export.parity.TARGET.NAME` | runtime beside eager PyTorch |
-| `size.dense_fp32_bytes` `.masked_bytes` `.packed_bytes` `.shrunk_bytes` `.packed_fraction` | |
+| `size.dense_fp32_bytes` `.masked_bytes` `.packed_bytes` `.shrunk_bytes` `.onnx_bytes` `.packed_fraction` | |
 | `latency.TARGET.status` `.verdict` `.reason` `.pairs` `.launches` | |
 | `latency.TARGET.dense_p50_ms` `.sparse_p50_ms/.ci_low/.ci_high` | medians |
 | `latency.TARGET.unresolved` | why dense beside itself left everything open; absent where it did not |

@@ -17,6 +17,7 @@
 | `trial_NN.sparsity` or `.macs`, `.outcome` `.achieved/...` `.drop/...` | the search |
 | `layer.NAME.sparsity` `.shape` `.dense_shape` | |
 | `skipped.NAME` | layers left dense, and why |
+| `size.counted` `.counted_bytes` | what a size is asked of: `onnx`, the target's model.onnx, or `packed`, model/ |
 | `size.*` `latency.TARGET.*` `export.parity.TARGET.*` `environment.*` | as for tickets |
 | `answer` | what the numbers say, in a sentence |
 """
@@ -94,3 +95,5 @@ def _export(results: PruneResults) -> Pairs:
     for name, drop in drops.items():
         yield from interval_metrics(f"export.{name}", drop)
     yield from export_metrics(results.sizes, results.parity, results.latency)
+    yield "size.counted", results.size_of
+    yield "size.counted_bytes", getattr(results.sizes, results.size_of)

@@ -87,7 +87,11 @@ class TargetResult:
 
 @dataclass(frozen=True)
 class PruneResults:
-    """Everything a prune run found."""
+    """Everything a prune run found.
+
+    Attributes:
+        size_of: The one of `sizes` that a size is asked of: `onnx` or `packed`.
+    """
 
     name: str
     model: str
@@ -104,6 +108,7 @@ class PruneResults:
     parameters_fraction: float
     target: TargetResult
     sizes: SizeResult
+    size_of: str
     description: str = ""
     seed: int = 0
     trials: tuple[TrialResult, ...] = ()

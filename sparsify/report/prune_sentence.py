@@ -9,6 +9,7 @@ from sparsify.report.sentence import speed_clauses
 from sparsify.report.words import between, milliseconds, percent, points, ratio, size
 
 _UNITS = {"sparsity": percent, "macs": percent, "size": size, "latency_ms": milliseconds, "speedup": ratio}
+_FILES = {"packed": "model/weights.packed, which sparsify.load reads,", "onnx": "model.onnx, which the runtime loads,"}
 
 
 def prune_sentence(metrics: Mapping[str, Any]) -> str:
@@ -37,6 +38,7 @@ def asked_told(metrics: Mapping[str, Any]) -> str:
     """What was asked for, by its name and in its own unit."""
     kind = str(metrics["target.kind"])
     name = {"latency_ms": "latency", "macs": "share of MACs"}.get(kind, kind)
+    name += f" of {_FILES[metrics['size.counted']]}" if kind == "size" else ""
     return f"{name} {_UNITS[kind](float(metrics['target.asked']))}"
 
 
@@ -93,4 +95,6 @@ def _wanted(metrics: Mapping[str, Any]) -> str:
 
 
 def _size(metrics: Mapping[str, Any]) -> str:
-    return f"packed it takes {percent(metrics['size.packed_fraction'])} of the dense bytes"
+    dense = metrics["size.dense_fp32_bytes"]
+    shares = {name: percent(metrics[f"size.{name}_bytes"] / dense) for name in ("packed", "onnx")}
+    return f"{_FILES['packed']} takes {shares['packed']} of the dense bytes, {_FILES['onnx']} {shares['onnx']}"

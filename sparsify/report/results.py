@@ -42,12 +42,13 @@ class ControlResult:
 
 @dataclass(frozen=True)
 class SizeResult:
-    """What the exported ticket weighs on disk, in bytes; three numbers, none of which is the other."""
+    """What the exported network weighs on disk, in bytes; numbers none of which is the other."""
 
     dense_fp32: int
     masked: int
     packed: int
     shrunk: int | None = None
+    onnx: int | None = None
 
 
 @dataclass(frozen=True)

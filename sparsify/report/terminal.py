@@ -97,14 +97,15 @@ def _drop(metrics: Mapping[str, Any]) -> str:
 
 
 def sizes_line(metrics: Mapping[str, Any]) -> str:
-    """What the network weighs, three ways."""
+    """What the network weighs, each way it was counted."""
     dense = metrics.get("size.dense_fp32_bytes")
     if not dense:
         return ""
+    names = {"masked": "masked", "packed": "packed", "shrunk": "shrunk", "onnx": "model.onnx"}
     told = [
-        f"{name} {size(metrics[f'size.{name}_bytes'])} ({percent(metrics[f'size.{name}_bytes'] / dense)})"
-        for name in ("masked", "packed", "shrunk")
-        if f"size.{name}_bytes" in metrics
+        f"{name} {size(metrics[f'size.{key}_bytes'])} ({percent(metrics[f'size.{key}_bytes'] / dense)})"
+        for key, name in names.items()
+        if f"size.{key}_bytes" in metrics
     ]
     return f"size: dense fp32 {size(dense)}, " + ", ".join(told)
 

@@ -13,6 +13,8 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.json"
 REPORT = "report.html"
 STAGE = "stage.json"
+# A network's weights, in one form or the other; see `network_weights`.
+WEIGHTS, PACKED = "weights.safetensors", "weights.packed"
 LOCK = ".lock"
 PARTIAL = ".partial"
 TEMPORARY = ".tmp-"

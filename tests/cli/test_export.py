@@ -66,7 +66,7 @@ def test_the_runs_own_choice_is_exported(run: Path, tmp_path: Path):
     (export,) = json.loads(result.stdout)["exports"]
     assert (export["level"], export["replicate"], export["status"]) == (1, 1, "checked")
     assert export["out"] == str(out)
-    assert {"dense_fp32", "masked", "packed", "shrunk"} == export["sizes"].keys()
+    assert {"dense_fp32", "masked", "packed", "shrunk", "onnx"} == export["sizes"].keys()
     assert {path.name for path in out.iterdir()} >= {"model.onnx", "dense.onnx", "parity.json", "sizes.json"}
 
 

@@ -10,12 +10,12 @@ import torch
 from sparsify.data.load import Data
 from sparsify.errors import CorruptError, UnavailableError, UsageError
 from sparsify.lottery.network import Network
+from sparsify.store.packed import unpack
 from sparsify.store.weights import load_tensors
 from sparsify_export import parity as parity_module
 from sparsify_export import ticket_export
 from sparsify_export.onnx_check import load_graph, weight_zeros
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
-from sparsify_export.storage import unpack
 from sparsify_export.targets import TARGETS
 from sparsify_export.ticket_export import export_ticket, real_inputs
 from written_tickets import images, write_ticket

@@ -181,6 +181,12 @@ def test_size_is_packed_over_dense(metrics, asked, outcome):
     assert (check.outcome, check.achieved) == (outcome, 0.3 if metrics else None)
 
 
+def test_the_size_of_a_prune_run_is_that_of_the_file_that_counts():
+    (check,) = judge(SIZES | {"size.counted": "onnx", "size.onnx_bytes": 900}, GateSpec(size=0.5)).checks
+    assert (check.outcome, check.achieved) == ("fail", 0.9)
+    assert check.reason == "model.onnx takes 900 of 1,000 bytes"
+
+
 DROPS = {"pass": drop(0.0, -0.01, 0.01), "inconclusive": drop(0.0, -0.1, 0.1), "fail": drop(0.2, 0.1, 0.3)}
 SPEEDS = {"pass": speed(2.0, 2.1), "inconclusive": speed(1.0, 2.1), "fail": speed(1.0, 1.1)}
 WEIGHED = {"pass": {"size.packed_bytes": 1, "size.dense_fp32_bytes": 10}, "inconclusive": {}, "fail": SIZES}

@@ -39,18 +39,36 @@ def half(trained: tuple[str, ...], sparsify: Sparsify, tmp_path_factory: pytest.
     return root
 
 
+def sparsify_load(folder: Path) -> dict[str, torch.Tensor]:
+    import sparsify
+
+    return sparsify.load(folder).state_dict()
+
+
 def metrics_of(root: Path) -> dict[str, Any]:
     return json.loads((root / "metrics.json").read_text())
 
 
 def test_the_sparsity_is_that_of_the_weights_that_load_reads(half: Path):
-    weights = load_file(half / "model/weights.safetensors")
+    weights = sparsify_load(half / "model")
     zeros = sum(int((weights[name] == 0).sum()) for name in ("hidden1.weight", "output.weight"))
-    total = sum(weights[name].size for name in ("hidden1.weight", "output.weight"))
+    total = sum(weights[name].numel() for name in ("hidden1.weight", "output.weight"))
     metrics = metrics_of(half)
     assert zeros / total == pytest.approx(0.5, abs=1e-3)
     assert metrics["export.sparsity"] == pytest.approx(zeros / total, abs=1e-9)
     assert metrics["target.outcome"] == "met"
+
+
+def test_the_size_is_that_of_the_one_file_of_weights_that_load_reads(half: Path):
+    metrics, files = metrics_of(half), {path.name for path in (half / "model").iterdir()}
+    assert files == {"network.json", "stage.json", "weights.packed"}
+    packed = (half / "model/weights.packed").stat().st_size
+    assert metrics["size.packed_bytes"] == metrics["size.counted_bytes"] == packed
+    assert metrics["size.onnx_bytes"] == (half / "export/onnxruntime-cpu/model.onnx").stat().st_size
+    kept = load_file(half / "trials/sparsity_0.5000/recovered/weights.safetensors")
+    loaded = sparsify_load(half / "model")
+    assert kept.keys() == loaded.keys()
+    assert all(kept[name].tobytes() == loaded[name].numpy().tobytes() for name in kept)
 
 
 def test_the_drop_is_paired_over_examples(half: Path):
@@ -85,11 +103,11 @@ def test_load_gives_the_same_outputs_in_a_new_process(half: Path, tmp_path: Path
 
 
 def test_again_runs_nothing_and_says_the_same(half: Path, trained: tuple[str, ...], sparsify: Sparsify):
-    before = (half / "metrics.json").read_bytes(), (half / "model/weights.safetensors").stat().st_mtime_ns
+    before = (half / "metrics.json").read_bytes(), (half / "model/weights.packed").stat().st_mtime_ns
     done = sparsify(*trained, "--sparsity", 0.5, "--recover", "20it", "--run-dir", half)
     assert done.returncode == 0, done.stderr
     assert "stages were complete already" in done.stderr and "] " not in done.stderr
-    assert ((half / "metrics.json").read_bytes(), (half / "model/weights.safetensors").stat().st_mtime_ns) == before
+    assert ((half / "metrics.json").read_bytes(), (half / "model/weights.packed").stat().st_mtime_ns) == before
 
 
 def test_verify_and_gate_take_the_folder(half: Path, sparsify: Sparsify):
@@ -127,7 +145,7 @@ def test_work_is_saved_by_channels_rounded_to_a_width_in_a_folder_named_for_it(
     root = tmp_path / "runs/mlp-64-20-10-channel-macs-0.7"
     metrics = metrics_of(root)
     assert metrics["run.pattern"] == "channel" and metrics["target.achieved"] <= 0.7
-    assert load_file(root / "model/weights.safetensors")["hidden1.weight"].shape == (12, 64)
+    assert sparsify_load(root / "model")["hidden1.weight"].shape == (12, 64)
     report = (root / "report.html").read_text().replace("sparsify-tickets", "")
     assert "pruned p50" in report and "ticket" not in report and "warning" not in done.stderr
 

@@ -73,7 +73,7 @@ def test_a_factory_s_network_is_pruned_recovered_saved_and_exported(
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["latency.onnxruntime-cpu.status"] == "measured"
-    assert (tmp_path / "run/model/weights.safetensors").is_file()
+    assert (tmp_path / "run/model/weights.packed").is_file()
 
 
 def test_a_network_that_has_no_onnx_graph_is_refused_before_anything_is_trained(

@@ -65,7 +65,9 @@ class Planted:
             save_file({"validation": right}, folder / "scores.safetensors")
         if stage.kind == "export":
             packed = DENSE_BYTES * (1 - self.amounts[str(Path(trial).parent)])
-            (folder / "sizes.json").write_text(json.dumps({"packed": packed, "dense_fp32": DENSE_BYTES}))
+            (folder / "sizes.json").write_text(
+                json.dumps({"onnx": packed, "packed": packed, "dense_fp32": DENSE_BYTES})
+            )
         if stage.kind == "latency":
             ratio = self.speedup(self.amounts[str(Path(trial).parent)])
             (folder / "latency.json").write_text(json.dumps(self._latency(ratio).to_json()))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.errors import InputOutputError, UsageError
-from sparsify.store.layout import RESOLVED, STAGE
+from sparsify.store.layout import PACKED, RESOLVED, STAGE, WEIGHTS
 
-# The packed tensors of `sparsify_export.storage`; spelled out here so that telling a file's kind imports no torch.
+# The packed tensors of `sparsify.store.packed`; spelled out here so that telling a file's kind imports no torch.
 _PACKED_MAGIC = b"SPKTICKT"
 _KNOWN = "a run folder, a stage of one, a ticket's folder, .safetensors, .packed or .onnx"
 
@@ -47,12 +47,12 @@ def inspect(path: Path) -> dict[str, Any]:
 def _folder(path: Path) -> dict[str, Any]:
     if (path / RESOLVED).is_file():
         return _run(path)
-    if (path / STAGE).is_file() or (path / "weights.safetensors").is_file():
+    if any((path / name).is_file() for name in (STAGE, WEIGHTS, PACKED)):
         from sparsify.pipeline.inspection.stage import describe_stage
 
         return describe_stage(path)
     raise UsageError(
-        f"{path}: expected {_KNOWN}, got a folder with neither {RESOLVED}, {STAGE} nor weights.safetensors"
+        f"{path}: expected {_KNOWN}, got a folder with neither {RESOLVED}, {STAGE}, {WEIGHTS} nor {PACKED}"
     )
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sparsify.errors import CorruptError, InputOutputError
-from sparsify.store.layout import RESOLVED
+from sparsify.store.layout import PACKED, RESOLVED, WEIGHTS
 from sparsify.store.stage import StageRecord, read_stage
 
-_MASK, _WEIGHTS, _NETWORK, _SIZES = "mask.safetensors", "weights.safetensors", "network.json", "sizes.json"
+_MASK, _NETWORK, _SIZES = "mask.safetensors", "network.json", "sizes.json"
 _HISTORY = "history.json"
 # Inputs that a shrunk network must agree on with the masked one; noise exercises every channel.
 _EXAMPLES = 4
@@ -36,7 +36,7 @@ def describe_stage(folder: Path) -> dict[str, Any]:
         "totals": None,
         "sizes_bytes": _json(folder / _SIZES),
     }
-    if (folder / _WEIGHTS).exists():
+    if any((folder / name).exists() for name in (WEIGHTS, PACKED)):
         document |= _weights(folder)
     return document
 
@@ -66,9 +66,10 @@ def _weights(folder: Path) -> dict[str, Any]:
     """Layers and totals, counted from the mask where there is one, and the three sizes."""
     from sparsify.pipeline.inspection.layers import totals
     from sparsify.pipeline.inspection.tensors import layers_of, sizes_of_state, weights_among
+    from sparsify.store.network_weights import load_weights
     from sparsify.store.weights import load_tensors
 
-    weights = load_tensors(folder / _WEIGHTS)
+    weights = load_weights(folder)
     masked = load_tensors(folder / _MASK) if (folder / _MASK).exists() else weights
     types = {one["name"]: one["dtype"] for one in layers_of(weights)}
     layers = [one | {"dtype": types.get(one["name"], one["dtype"])} for one in weights_among(layers_of(masked))]

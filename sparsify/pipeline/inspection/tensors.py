@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from sparsify.errors import CorruptError, InputOutputError
 from sparsify.pipeline.inspection.layers import layer, totals
+from sparsify.store.network_weights import load_packed
+from sparsify.store.packed import masked_bytes, packed_bytes
 from sparsify.store.weights import read_tensors
-from sparsify_export.storage import masked_bytes, packed_bytes, unpack
 
 
 def describe_safetensors(path: Path) -> dict[str, Any]:
@@ -22,13 +22,7 @@ def describe_safetensors(path: Path) -> dict[str, Any]:
 
 def describe_packed(path: Path) -> dict[str, Any]:
     """The document of a packed file. Raises `CorruptError` naming the file, `InputOutputError`."""
-    try:
-        tensors = unpack(path.read_bytes())
-    except CorruptError as error:
-        raise CorruptError(f"{path}: {error}") from error
-    except OSError as error:
-        raise InputOutputError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
-    return _document(path, tensors) | {"metadata": {}}
+    return _document(path, load_packed(path)) | {"metadata": {}}
 
 
 def layers_of(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ def test_other_files(tmp_path: Path, name: str):
 
 
 def test_other_folders(tmp_path: Path):
-    with pytest.raises(UsageError, match=r"a folder with neither resolved\.yaml, stage\.json nor weights\.safetensors"):
+    expected = r"neither resolved\.yaml, stage\.json, weights\.safetensors nor weights\.packed"
+    with pytest.raises(UsageError, match=expected):
         inspect(tmp_path)
 
 

@@ -7,8 +7,8 @@ import torch
 
 from sparsify.errors import CorruptError
 from sparsify.pipeline.inspection import inspect
+from sparsify.store.packed import pack
 from sparsify.store.weights import save_tensors
-from sparsify_export.storage import pack
 
 STATE = {
     "layer.weight": torch.tensor([[1.0, 0.0, -0.5], [0.0, 0.0, 2.0]]),

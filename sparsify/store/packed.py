@@ -1,4 +1,4 @@
-"""What a network weighs on disk, masked and packed; its shrunk size is `channels.shrink`'s.
+"""Tensors packed for storage, so that zeros take no space.
 
 The packed format keeps every bit (-0.0, NaN payloads, any dtype): a bitmask of the elements whose bits are not all
 zero, and those elements' bytes, shuffled so that equal positions of all elements lie together; both zstd. A Gaussian

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparsify.errors import CorruptError, UsageError
-from sparsify_export.storage import MAGIC, masked_bytes, pack, packed_bytes, unpack
+from sparsify.store.packed import MAGIC, masked_bytes, pack, packed_bytes, unpack
 
 DTYPES = (
     torch.float64,
