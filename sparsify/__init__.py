@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sparsify.api.prune import prune as prune
     from sparsify.api.save import save as save
     from sparsify.api.sensitivity import sensitivity as sensitivity
+    from sparsify.data.preprocessing import Preprocessing as Preprocessing
+    from sparsify.data.preprocessing import preprocessing as preprocessing
     from sparsify.errors import SparsifyError as SparsifyError
     from sparsify.lottery.ticket import Ticket as Ticket
     from sparsify.masks.mask import Mask as Mask
@@ -27,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Mask",
     "Masked",
+    "Preprocessing",
     "Recipe",
     "Run",
     "SparsifyError",
@@ -34,6 +37,7 @@ __all__ = [
     "__version__",
     "load",
     "load_recipe",
+    "preprocessing",
     "prune",
     "prune_file",
     "run",
@@ -45,12 +49,14 @@ __all__ = [
 _HOME = {
     "Mask": ("sparsify.masks.mask", "Mask"),
     "Masked": ("sparsify.api.masked", "Masked"),
+    "Preprocessing": ("sparsify.data.preprocessing", "Preprocessing"),
     "Recipe": ("sparsify.recipe.spec", "Recipe"),
     "Run": ("sparsify.store.run", "Run"),
     "SparsifyError": ("sparsify.errors", "SparsifyError"),
     "Ticket": ("sparsify.lottery.ticket", "Ticket"),
     "load": ("sparsify.models.saved", "load"),
     "load_recipe": ("sparsify.pipeline.names", "load_checked"),
+    "preprocessing": ("sparsify.data.preprocessing", "preprocessing"),
     "prune": ("sparsify.api.prune", "prune"),
     "prune_file": ("sparsify.masks.stream", "prune_file"),
     "run": ("sparsify.pipeline.run", "run"),

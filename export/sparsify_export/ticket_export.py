@@ -5,6 +5,7 @@ dense.onnx       the dense network it is compared with
 weights.packed   the ticket in the packed format of `sparsify.store.packed`
 parity.json      both graphs against eager PyTorch on real inputs, for every batch size
 sizes.json       bytes: dense fp32, masked, packed, shrunk, model.onnx
+preprocessing.json   how the network is fed; ONNX files hold the same under `sparsify.preprocessing`
 sparse.json      sparse-cpu only: what became of each layer, and the rewritten graph against the one before
 *.plan, *.json   TensorRT only: plans and their reports
 """
@@ -40,7 +41,6 @@ from sparsify_export.targets.opening import open_runtime, require_export, why_no
 PARITY, SIZES, SPARSE = "parity.json", "sizes.json", "sparse.json"
 TF32_EPS = 2.0**-10
 """NVIDIA's runtimes multiply fp32 in TF32 by default: 10 bits of mantissa."""
-METADATA = {"producer": "sparsify"}
 _INPUTS = 64
 """Real inputs that parity is checked on, at the least; more where a batch is larger."""
 
@@ -129,7 +129,7 @@ def export_ticket(
         if name == DENSE and opset is None and (dense_folder / DENSE).is_file():
             link_file(dense_folder / DENSE, out / name)
         else:
-            onnx_from_module(module, example[:2], out / name, opset=opset, metadata=METADATA)
+            onnx_from_module(module, example[:2], out / name, opset=opset, metadata=_metadata(data))
     images = data.validation.images.numpy()
     sparse = _sparsified(out / MODEL, images, sparse_options) if target.sparse else None
     plans = _plans(target, out, batch_sizes)
@@ -165,6 +165,8 @@ def export_ticket(
         sparse=sparse,
     )
     _write(out, result, packed)
+    if data.preprocessing is not None:
+        data.preprocessing.save(out)
     return result
 
 
@@ -175,7 +177,13 @@ def export_dense(folder: Path, data: Data, *, allow_import: tuple[str, ...] = ()
         UsageError: The exporter cannot follow the network.
     """
     module = Ticket(folder).module(allow_import=allow_import)
-    onnx_from_module(module, data.validation.images[:2], folder / DENSE, metadata=METADATA)
+    onnx_from_module(module, data.validation.images[:2], folder / DENSE, metadata=_metadata(data))
+
+
+def _metadata(data: Data) -> dict[str, str]:
+    """What an ONNX file holds beside the graph: whose it is, and how it is fed where that is known."""
+    known = {} if data.preprocessing is None else {data.preprocessing.KEY: data.preprocessing.text()}
+    return {"producer": "sparsify"} | known
 
 
 def real_inputs(images: NDArray[Any], batch_sizes: Sequence[int]) -> dict[int, NDArray[Any]]:

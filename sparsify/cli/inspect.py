@@ -44,6 +44,7 @@ def _run(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield f"run {document['name']}: {document['model']} on {document['data']['source']}, {state}"
     stages = len(document["stages"])
     yield f"{counted(stages, 'stage')} complete, {document['elapsed_s']:.0f} s of work, {_bytes(document['bytes'])}"
+    yield from _fed(document)
     levels = [
         (one["level"], _percent(one["sparsity"]), f"{one['complete']} of {one['replicates']}")
         for one in document["levels"]
@@ -89,11 +90,17 @@ def _span(found: Mapping[str, float | None] | None) -> str:
     return f"{found['estimate']:.4g}" + ("" if exact else f" ({found['ci_low']:.4g} to {found['ci_high']:.4g})")
 
 
+def _fed(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    if document["preprocessing"]:
+        yield f"fed with {document['preprocessing']}"
+
+
 def _stage(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     record, network = document["record"], document["network"]
     kind = f"{record['kind']} stage" if record else "stage without a record"
     built = f": {network['model']} for {'x'.join(map(str, network['input_shape']))}" if network else ""
     yield f"{kind} {document['path']}{built}"
+    yield from _fed(document)
     if document["precision"]:
         yield f"trained in {document['precision']}"
     if document["layers"]:
@@ -132,6 +139,7 @@ def _onnx(document: Mapping[str, Any]) -> Iterator[RenderableType]:
     beside = f" and {_bytes(document['external_bytes'])} beside it" if document["external_bytes"] else ""
     yield f"ONNX {document['path']}, {_bytes(document['file_bytes'])}{beside}"
     yield f"opset {opset}; IR {document['ir_version']}; made by {document['producer'] or 'unknown'}"
+    yield from _fed(document)
     ends = [(way, one) for way in ("inputs", "outputs") for one in document[way]]
     rows = [(way.removesuffix("s"), one["name"], one["dtype"], _shape(one["shape"])) for way, one in ends]
     yield _table(("", "name", "type", "shape"), rows)

@@ -91,7 +91,7 @@ def _ids(table: Table, columns: Columns, tokenizer: str | None, max_tokens: int)
                 f"{table.name}: expected a tokenizer for the text in column {columns.inputs}, got none; name the "
                 "network's tokenizer.json or its folder (data.tokenizer)"
             )
-        ids = Ragged.of(_tokenize(table.strings(columns.inputs), tokenizer_file(tokenizer), max_tokens))
+        ids = Ragged.of(tokenize(table.strings(columns.inputs), tokenizer_file(tokenizer), max_tokens))
         return ids, ids.ones()
     ids = table.ragged(columns.inputs)
     mask = table.ragged(MASK) if MASK in table.columns else ids.ones()
@@ -120,7 +120,8 @@ def _labels(table: Table, columns: Columns, inputs: Inputs) -> Labels:
     return to_labels(ragged.cut(positions[0]).padded(positions[0], UNLABELLED), len(inputs), name, positions=positions)
 
 
-def _tokenize(texts: Sequence[str], file: Path, max_tokens: int) -> list[NDArray[Any]]:
+def tokenize(texts: Sequence[str], file: Path, max_tokens: int) -> list[NDArray[Any]]:
+    """The ids of each text's tokens, at most `max_tokens`, by a `tokenizer.json`; raises as `read_hf_dataset` does."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:

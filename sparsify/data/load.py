@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsify.data.catalogue import HF_DATASET, IMAGE_FOLDER, NPZ, TOKENS, parse_source
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.data.scaling import Scaling, fit_scaling
 from sparsify.data.source import Part, Source, check_source_parts
 from sparsify.data.split import draw_split
@@ -53,6 +54,7 @@ class Data:
         classes: Number of classes; of values an example where those are regressed on; 0 without labels.
         class_names: A name for each class; empty where the source has none.
         labelled: Whether the source brought labels.
+        preprocessing: How the inputs were made of what lies on disk; None where nobody made them of any.
     """
 
     train: Split
@@ -62,6 +64,7 @@ class Data:
     classes: int
     class_names: tuple[str, ...] = ()
     labelled: bool = True
+    preprocessing: Preprocessing | None = None
 
 
 def load(spec: DataSpec, *, trained: bool = False) -> Data:
@@ -89,7 +92,21 @@ def load(spec: DataSpec, *, trained: bool = False) -> Data:
         classes=source.classes,
         class_names=source.class_names,
         labelled=source.kind != "none",
+        preprocessing=_preprocessing(spec, source, train.inputs.shape[1:], scaling),
     )
+
+
+def _preprocessing(spec: DataSpec, source: Source, shape: tuple[int, ...], scaling: Scaling | None) -> Preprocessing:
+    if scaling is None:
+        return Preprocessing("texts", shape, tokenizer=spec.tokenizer, labels=source.class_names)
+    arrays = Preprocessing("arrays", shape, scaling.mean, scaling.std, source.white, labels=source.class_names)
+    if parse_source(spec.source)[0] not in (IMAGE_FOLDER, HF_DATASET):
+        return arrays
+    pictures = replace(arrays, kind="pictures", colour="grey" if shape[0] == 1 else "rgb")
+    if spec.image_size is None:
+        return pictures
+    how, fit = spec.interpolation or "bilinear", spec.fit or "crop"
+    return replace(pictures, resize=spec.resize or spec.image_size, fit=fit, interpolation=how)
 
 
 def _read(spec: DataSpec) -> Source:

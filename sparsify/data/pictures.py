@@ -109,10 +109,15 @@ def _survey(pictures: Sequence[Picture], framing: Framing | None) -> tuple[int, 
 def decode(picture: Picture, channels: int, framing: Framing | None) -> NDArray[np.uint8]:
     """One picture, upright and framed, as (channels, height, width); raises as `read_pictures` does."""
     with picture.opened() as opened:
-        upright = ImageOps.exif_transpose(opened)
-        opaque = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
-        image = opaque.convert("L" if channels == 1 else "RGB")
-        pixels = np.asarray(image if framing is None else framing.apply(image), np.uint8)
+        return pixels_of(opened, channels, framing)
+
+
+def pixels_of(picture: Image.Image, channels: int, framing: Framing | None) -> NDArray[np.uint8]:
+    """An opened picture, upright and framed, as (channels, height, width)."""
+    upright = ImageOps.exif_transpose(picture)
+    opaque = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
+    image = opaque.convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(image if framing is None else framing.apply(image), np.uint8)
     return pixels[np.newaxis] if channels == 1 else np.moveaxis(pixels, 2, 0)
 
 

@@ -13,11 +13,8 @@ from sparsify.models import own
 from sparsify.models.checkpoint import load_into
 from sparsify.models.network import Network
 from sparsify.models.own import take_dtypes
-from sparsify.store.layout import WEIGHTS
+from sparsify.store.layout import MODEL, WEIGHTS
 from sparsify.store.network_weights import load_weights, save_weights
-
-# Where a run keeps the network that came out of it.
-MODEL = "model"
 
 
 def save_network(

@@ -11,11 +11,12 @@ from sparsify.data.catalogue import fingerprint
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify.pipeline.choice import Curves, choose, decide
 from sparsify.pipeline.plan import Plan, ticket_path
-from sparsify.pipeline.prune_plan import DENSE, MODEL
+from sparsify.pipeline.prune_plan import DENSE
 from sparsify.recipe.misfit import near
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.spec import Recipe, SparseSpec
 from sparsify.store.atomic import new_folder
+from sparsify.store.layout import MODEL
 from sparsify.store.run import Run
 from sparsify.store.stage import check_stage, read_stage
 from sparsify_export.sparse.options import DEFAULTS

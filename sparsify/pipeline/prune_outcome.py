@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.machine import environment, versions
 from sparsify.pipeline.outcome import (
     DISTRIBUTIONS,
@@ -31,7 +32,7 @@ from sparsify.report.prune_results import Layer, NetworkResult, PruneResults, Ta
 from sparsify.report.results import SizeResult
 from sparsify.stats import Interval, clopper_pearson, mean_interval
 from sparsify.store.atomic import write_json, write_text
-from sparsify.store.layout import METRICS, REPORT
+from sparsify.store.layout import METRICS, MODEL, REPORT
 from sparsify.store.run import Run
 
 
@@ -50,6 +51,7 @@ def write_prune_outcome(run: Run, plan: PrunePlan, chosen: Chosen) -> Outcome:
         description=recipe.description,
         model=recipe.trained.model,
         data=recipe.data.source,
+        preprocessing=Preprocessing.load(root / MODEL).told,
         seed=recipe.seed,
         task=recipe.task,
         labelled=_labelled(recipe.task),

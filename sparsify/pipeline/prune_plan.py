@@ -26,9 +26,10 @@ from sparsify.pipeline.stage_specs import ExportStageSpec, LatencyStageSpec
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.seeds import derive_seed
 from sparsify.store.digest import digest, file_sha256
+from sparsify.store.layout import MODEL
 from sparsify_export.targets import skips_zeros
 
-DENSE, MODEL, TEST = "dense", "model", "test"
+DENSE, TEST = "dense", "test"
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ class PrunePlan:
 
     def model(self, network: Stage) -> Stage:
         """The folder that `sparsify.load` reads."""
-        return Stage(MODEL, "model", CompareStageSpec(source=self.source), {"network": network.path}, derived=True)
+        parents = {"network": network.path, "dense": DENSE}
+        return Stage(MODEL, "model", CompareStageSpec(source=self.source), parents, derived=True)
 
     def test(self) -> Stage:
         """Dense and chosen on the test set."""

@@ -21,6 +21,7 @@ from sparsify.criteria.registry import CRITERIA as SCORES_BY
 from sparsify.criteria.registry import SOLVERS
 from sparsify.data.calibration import calibration_batches
 from sparsify.data.load import Data, Split
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.errors import UsageError
 from sparsify.lottery.ticket import Ticket
 from sparsify.masks.mask import Mask
@@ -59,6 +60,8 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
         seed=spec.seed,
     )
     _save(out, network, Mask.dense(module, prunable(module)), module)
+    if data.preprocessing is not None:
+        data.preprocessing.save(out)
     module.to(spec.device)
     _score(out, module, _task(spec), _targets(spec, data.validation, module), chance=_chance(spec, data.validation))
 
@@ -140,10 +143,11 @@ def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tens
 
 
 def save_model(spec: CompareStageSpec, parents: Mapping[str, Path], out: Path) -> None:
-    """The folder that `sparsify.load` reads: what was removed takes no space in it."""
+    """The folder that `sparsify.load` reads, where what was removed takes no space, and how the network is fed."""
     chosen = Ticket(parents["network"])
     allowed = spec.source.allow_import
     save_network(out, chosen.module(allow_import=allowed), chosen.network, allow_import=allowed, packed=True)
+    Preprocessing.load(parents["dense"]).save(out)
 
 
 def compare(spec: CompareStageSpec, data: Data, parents: Mapping[str, Path], out: Path) -> None:

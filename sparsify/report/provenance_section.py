@@ -8,7 +8,7 @@ from typing import Any
 from sparsify.report.cells import facts_list, told
 from sparsify.report.markup import Html, element
 
-_RUN = ("name", "model", "data", "pattern", "replicates", "seed")
+_RUN = ("name", "model", "data", "preprocessing", "pattern", "replicates", "seed")
 
 
 def provenance_section(metrics: Mapping[str, Any], recipe: str) -> Html:

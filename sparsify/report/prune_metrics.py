@@ -5,6 +5,7 @@
 | `run.kind` | `prune` |
 | `run.name` `.description` `.model` `.data` `.seed` `.task` `.metric` `.labelled` | what, and how it is judged |
 | `run.pattern` `.criterion` `.allocation` `.recovery` | how |
+| `run.preprocessing` | how the network is fed, in a line |
 | `target.kind` `.asked` `.max_drop` `.outcome` `.reason` | met, missed or inconclusive |
 | `target.achieved/.ci_low/.ci_high` | in the target's own unit |
 | `target.wanted_sparsity` `.wanted_drop/.ci_low/.ci_high` | what would have met it, at too large a drop |
@@ -44,7 +45,7 @@ def build_prune_metrics(results: PruneResults) -> Metrics:
 
 def _all(results: PruneResults) -> Pairs:
     yield "run.kind", "prune"
-    for name in ("name", "description", "model", "data", "seed", "task", "labelled", "recovery"):
+    for name in ("name", "description", "model", "data", "seed", "task", "labelled", "recovery", "preprocessing"):
         yield f"run.{name}", getattr(results, name)
     for name in ("pattern", "criterion", "allocation"):
         yield f"run.{name}", results.removal[name]

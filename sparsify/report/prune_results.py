@@ -109,6 +109,7 @@ class PruneResults:
     target: TargetResult
     sizes: SizeResult
     size_of: str
+    preprocessing: str = ""
     description: str = ""
     seed: int = 0
     trials: tuple[TrialResult, ...] = ()

@@ -15,6 +15,7 @@ REPORT = "report.html"
 STAGE = "stage.json"
 # A network's weights, in one form or the other; see `network_weights`.
 WEIGHTS, PACKED = "weights.safetensors", "weights.packed"
+MODEL = "model"  # where a run keeps the network that came out of it
 LOCK = ".lock"
 PARTIAL = ".partial"
 TEMPORARY = ".tmp-"

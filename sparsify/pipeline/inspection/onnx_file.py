@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.errors import CorruptError
 from sparsify.pipeline.inspection.layers import layer, totals
 from sparsify_export.runtimes.onnx_file import read_onnx
@@ -35,13 +37,15 @@ def describe_onnx(path: Path) -> dict[str, Any]:
     layers = [_packed_layer(name, one) for name, one in packed.items()]
     layers += [_layer(path, name, tensor) for name, tensor in _tensors(graph) if name not in packed]
     layers += [_sparse_layer(tensor) for tensor in graph.sparse_initializer]
+    metadata = {entry.key: entry.value for entry in model.metadata_props if entry.key != KEY}
     return {
         "kind": "onnx",
         "path": str(path),
         "ir_version": model.ir_version,
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "metadata": {entry.key: entry.value for entry in model.metadata_props if entry.key != KEY},
+        "metadata": metadata,
+        "preprocessing": _fed(path, metadata),
         "inputs": [_value(value) for value in graph.input if value.name not in stored],
         "outputs": [_value(value) for value in graph.output],
         "nodes": dict(sorted(Counter(node.op_type for node in _nodes(graph)).items())),
@@ -52,6 +56,16 @@ def describe_onnx(path: Path) -> dict[str, Any]:
         "file_bytes": path.stat().st_size,
         "external_bytes": _external_bytes(path),
     }
+
+
+def _fed(path: Path, metadata: Mapping[str, str]) -> str | None:
+    """How the network is fed, where one of our exports says so."""
+    if Preprocessing.KEY not in metadata:
+        return None
+    try:
+        return Preprocessing.from_json(json.loads(metadata[Preprocessing.KEY])).told
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptError(f"{path}: metadata {Preprocessing.KEY}: expected our JSON, got {error!r}") from error
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from sparsify.errors import CorruptError
 from sparsify.pipeline.inspection.layers import sparsity
+from sparsify.pipeline.inspection.stage import told
 from sparsify.pipeline.plan import control_path, probe_path, ticket_path
 from sparsify.report.read import span
-from sparsify.store.layout import METRICS, walk
+from sparsify.store.layout import METRICS, MODEL, walk
 from sparsify.store.run import Run
 from sparsify.store.stage import StageRecord
 
@@ -36,6 +37,7 @@ def describe_run(root: Path) -> dict[str, Any]:
         "name": recipe.get("name"),
         "model": recipe.get("model", recipe.get("trained", {}).get("model")),
         "data": recipe.get("data"),
+        "preprocessing": told(root / MODEL),
         "seed": recipe.get("seed"),
         "finished": manifest is not None,
         "environment": (manifest or {}).get("environment"),

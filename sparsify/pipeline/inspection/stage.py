@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.errors import CorruptError, InputOutputError
 from sparsify.store.layout import PACKED, RESOLVED, WEIGHTS
 from sparsify.store.stage import StageRecord, read_stage
@@ -31,6 +32,7 @@ def describe_stage(folder: Path) -> dict[str, Any]:
         document["lineage"] = lineage(folder, record)
     document |= {
         "network": _json(folder / _NETWORK),
+        "preprocessing": told(folder),
         "precision": (_json(folder / _HISTORY) or {}).get("precision"),
         "layers": [],
         "totals": None,
@@ -39,6 +41,12 @@ def describe_stage(folder: Path) -> dict[str, Any]:
     if any((folder / name).exists() for name in (WEIGHTS, PACKED)):
         document |= _weights(folder)
     return document
+
+
+def told(folder: Path) -> str | None:
+    """How the network in `folder` is fed, in a line; None where nothing says so. Raises `CorruptError`."""
+    found = Preprocessing.found(folder)
+    return None if found is None else found.told
 
 
 def lineage(folder: Path, record: StageRecord) -> list[dict[str, Any]]:

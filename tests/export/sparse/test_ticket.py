@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ if (missing := why_not()) is not None:
     pytest.skip(missing, allow_module_level=True)
 
 from sparsify.data.load import Data
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.lottery.network import Network
+from sparsify.pipeline.inspection.onnx_file import describe_onnx
 from sparsify.recipe.spec import LatencySpec, SparseSpec
 from sparsify_export.latency import measure_target
 from sparsify_export.onnx_check import load_graph, precision_of
@@ -53,6 +56,17 @@ def test_the_ticket_is_rewritten_and_dense_is_not(
     assert [row["replaced"] for row in written["plan"]["layers"]] == [True] * 3
     assert result.parity["model"].tolerance.relative == (tolerance or pytest.approx(0, abs=1e-4))
     assert result.parity["dense"].tolerance.relative < 1e-4
+
+
+def test_every_graph_says_how_it_is_fed_also_when_rewritten(tmp_path: Path, tickets, data: Data):
+    (out := tmp_path / "out").mkdir()
+    fed = replace(data, preprocessing=Preprocessing("arrays", (1, 16, 16), (3.0,), (0.1,), 255.0, labels=("a", "b")))
+    export_ticket(*tickets, out, target=TARGET, batch_sizes=(1,), data=fed, sparse_options=SparseSpec(min_sparsity=0.5))
+    for name in ("model.onnx", "dense.onnx"):
+        metadata = {entry.key: entry.value for entry in load_graph(out / name).metadata_props}
+        assert json.loads(metadata["sparsify.preprocessing"]) == json.loads((out / "preprocessing.json").read_text())
+        assert describe_onnx(out / name)["preprocessing"] == "arrays 1x16x16, (value - 3) / 0.1"
+    assert Preprocessing.load(out) == fed.preprocessing
 
 
 def test_dense_is_timed_beside_the_rewritten_ticket(tmp_path: Path, tickets, data: Data):
