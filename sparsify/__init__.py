@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparsify.api.masked import Masked as Masked
+    from sparsify.api.preflight import preflight as preflight
     from sparsify.api.prune import prune as prune
     from sparsify.api.save import save as save
     from sparsify.api.sensitivity import sensitivity as sensitivity
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "load",
     "load_recipe",
+    "preflight",
     "preprocessing",
     "prune",
     "prune_file",
@@ -56,6 +58,7 @@ _HOME = {
     "Ticket": ("sparsify.lottery.ticket", "Ticket"),
     "load": ("sparsify.models.saved", "load"),
     "load_recipe": ("sparsify.pipeline.names", "load_checked"),
+    "preflight": ("sparsify.api.preflight", "preflight"),
     "preprocessing": ("sparsify.data.preprocessing", "preprocessing"),
     "prune": ("sparsify.api.prune", "prune"),
     "prune_file": ("sparsify.masks.stream", "prune_file"),

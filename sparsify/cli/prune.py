@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sparsify.pipeline.outcome import Outcome
     from sparsify.recipe.prune_recipe import PruneRecipe
 
-_FOR_RECIPE = frozenset({"recipe", "overrides", "run_dir", "as_json"})
+_FOR_RECIPE = frozenset({"recipe", "overrides", "run_dir", "dry_run", "as_json"})
 _FOR_ONNX = frozenset(
     {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "data", "shape", "seed", "as_json"}
 )
@@ -140,6 +140,10 @@ def command(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field of the recipe.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what can be pruned, how far, and which stages would run; write nothing."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Prune a trained network to a target; exit 0 when it is met, 4 when it is missed, 5 when that is open."""
@@ -175,7 +179,7 @@ def command(
         return
     if recipe is not None:
         _only(given, _FOR_RECIPE, "a recipe")
-        prune_recipe(recipe, overrides or [], run_dir, (), as_json=as_json)
+        prune_recipe(recipe, overrides or [], run_dir, (), dry_run=dry_run, as_json=as_json)
     else:
         asked = {
             "sparsity": sparsity,
@@ -210,7 +214,7 @@ def command(
             "export": {"targets": [target], "sparse": options.sparse(precision, min_sparsity)},
             "latency": {"batch_size": batch, "threads": threads},
         }
-        _prune(options.recipe_of(tree, overrides or []), run_dir, (), as_json=as_json)
+        _prune(options.recipe_of(tree, overrides or []), run_dir, (), dry_run=dry_run, as_json=as_json)
 
 
 def _only(given: list[str], allowed: frozenset[str], beside: str) -> None:
@@ -222,16 +226,28 @@ def _only(given: list[str], allowed: frozenset[str], beside: str) -> None:
 
 
 def prune_recipe(
-    recipe: str, overrides: list[str], run_dir: Path | None, reuse: tuple[Path, ...], *, as_json: bool
+    recipe: str,
+    overrides: list[str],
+    run_dir: Path | None,
+    reuse: tuple[Path, ...],
+    *,
+    dry_run: bool = False,
+    as_json: bool,
 ) -> None:
     """Run a recipe of kind prune, by path or by the name of a shipped one; ends with the target's exit code."""
     from sparsify.recipe.files import read_text, resolve_recipe_path
 
     path = resolve_recipe_path(recipe)
-    _prune(_load(read_text(path), str(path), overrides), run_dir, reuse, as_json=as_json)
+    _prune(_load(read_text(path), str(path), overrides), run_dir, reuse, dry_run=dry_run, as_json=as_json)
 
 
-def _prune(recipe: PruneRecipe, run_dir: Path | None, reuse: tuple[Path, ...], *, as_json: bool) -> None:
+def _prune(recipe: PruneRecipe, run_dir: Path | None, reuse: tuple[Path, ...], *, dry_run: bool, as_json: bool) -> None:
+    if dry_run:
+        from sparsify.pipeline.prune_dry_run import dry_run as plan_of
+
+        plan = plan_of(recipe, run_dir, reuse=reuse)
+        print(json.dumps(plan.to_json()) if as_json else plan)
+        return
     from sparsify.pipeline.observer import observer_for_people
     from sparsify.pipeline.prune import prune
 

@@ -36,9 +36,9 @@ def command(
     if is_prune_recipe(resolve_recipe_path(recipe)):
         from sparsify.cli.prune import prune_recipe
 
-        if only or smoke or dry_run:
-            raise UsageError("--only, --smoke, --dry-run: expected a recipe of tickets, got one of kind prune")
-        prune_recipe(recipe, overrides or [], run_dir, tuple(reuse or ()), as_json=as_json)
+        if only or smoke:
+            raise UsageError("--only, --smoke: expected a recipe of tickets, got one of kind prune")
+        prune_recipe(recipe, overrides or [], run_dir, tuple(reuse or ()), dry_run=dry_run, as_json=as_json)
         return
     from sparsify.pipeline.names import load_checked
     from sparsify.pipeline.observer import observer_for_people

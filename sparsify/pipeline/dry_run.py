@@ -76,10 +76,10 @@ def dry_run(recipe: Recipe, run_dir: Path | None, *, reuse: tuple[Path, ...] = (
     scheduler = Scheduler(root, workers=workers, checkpoint_seconds=0, observer=Silent())
     shelf = Shelf(reuse)
     trained = [*plan.tickets(), *plan.probes(), plan.test()]
-    states = _states(trained, scheduler, shelf)
+    states = states_of(trained, scheduler, shelf)
     chosen = root.exists() and all((root / stage.path / STAGE).is_file() for stage in plan.tickets())
     exported = [*_exports(plan, root if chosen else None), *plan.latencies()]
-    states |= _states(exported, scheduler, shelf)
+    states |= states_of(exported, scheduler, shelf)
     return DryRun(root, states, _estimate(root, [*trained, *exported], states, workers), chosen)
 
 
@@ -92,7 +92,8 @@ def _exports(plan: Plan, root: Path | None) -> list[Stage]:
     return plan.exports(choice.replicate, choice.level)
 
 
-def _states(stages: list[Stage], scheduler: Scheduler, shelf: Shelf) -> dict[str, tuple[str, State]]:
+def states_of(stages: list[Stage], scheduler: Scheduler, shelf: Shelf) -> dict[str, tuple[str, State]]:
+    """Path -> (kind, state) of each, in the order given, in which parents come first."""
     states: dict[str, tuple[str, State]] = {}
     for stage in stages:
         done = scheduler.complete(stage)

@@ -44,14 +44,18 @@ from sparsify.train.task_catalogue import TASKS as ENTRIES
 SCORE, SCORES, REPORT, FACTS = "score.json", "scores.safetensors", "prune.json", "facts.json"
 
 
-def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
-    """Open the trained network and score it."""
+def opened(spec: SourceSpec, data: Data) -> tuple[nn.Module, Network]:
+    """The trained network for the data that it is pruned with, and what builds it again.
+
+    Raises:
+        UsageError: the task takes labels that the data has not, or the source does not fit.
+    """
     if _entry(spec).labelled and not data.labelled:
         raise UsageError(
             f"task {spec.task}: expected data with labels, got {spec.data.source} without; give --task agreement (or "
             "embedding), which holds the pruned network against the dense one"
         )
-    module, network = open_source(
+    return open_source(
         spec.model,
         weights=None if spec.weights is None else Path(spec.weights),
         input_shape=data.input_shape,
@@ -59,6 +63,11 @@ def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
         allow_import=spec.allow_import,
         seed=spec.seed,
     )
+
+
+def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:
+    """Open the trained network and score it."""
+    module, network = opened(spec, data)
     _save(out, network, Mask.dense(module, prunable(module)), module)
     if data.preprocessing is not None:
         data.preprocessing.save(out)

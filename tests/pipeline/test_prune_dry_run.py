@@ -1,0 +1,68 @@
+"""What a prune run would do, said before it does any of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparsify.models.build import build
+from sparsify.pipeline.names import load_checked_prune
+from sparsify.pipeline.prune_dry_run import PruneDryRun, dry_run
+from sparsify.store.weights import save_tensors
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    module = build("mlp:64-16-10", input_shape=(1, 8, 8), classes=10, seed=0)
+    save_tensors(tmp_path / "net.safetensors", module.state_dict())
+    return tmp_path / "net.safetensors"
+
+
+@pytest.fixture
+def dry(weights: Path, tmp_path: Path) -> Callable[..., PruneDryRun]:
+    def of(target: dict[str, Any], **removal: Any) -> PruneDryRun:
+        trained = {"model": "mlp:64-16-10", "weights": str(weights)}
+        tree = {"kind": "prune", "name": "a", "trained": trained, "data": "digits", "target": target}
+        tree |= {"removal": removal, "recovery": {"finetune": {"steps": "1ep"}}}
+        return dry_run(load_checked_prune(json.dumps(tree), "here"), tmp_path / "run")
+
+    return of
+
+
+def test_the_network_the_reach_and_the_stages_of_a_removal(dry: Callable[..., PruneDryRun], tmp_path: Path):
+    plan = dry({"macs": 0.5}, pattern="channel", round_to=4)
+    assert [(row.module, row.status) for row in plan.network.rows] == [("hidden1", "prunable"), ("output", "skipped")]
+    assert plan.network.reach.macs == plan.network.reach.macs_dense * 0.25 / (64 * 16 + 16 * 10)
+    assert list(plan.stages.values()) == [
+        (kind, "to run") for kind in ("source", "prune", "recover", "model", "compare", "export", "latency")
+    ]
+    assert not (tmp_path / "run").exists() and not plan.searched and not plan.doubts
+
+
+def test_a_search_says_how_often(dry: Callable[..., PruneDryRun]):
+    plan = dry({"size": 3000, "trials": 5}, pattern="channel")
+    assert "up to 5 trials" in plan.searched and "latency" not in [kind for kind, _ in list(plan.stages.values())[:4]]
+    assert "trials/most/pruned" in plan.stages
+    assert "up to four smaller removals" in dry({"sparsity": 0.5, "max_drop": 0.01}).searched
+
+
+def test_what_cannot_be_had_is_said(dry: Callable[..., PruneDryRun]):
+    assert dry({"sparsity": 0.95}, pattern="channel").doubts == (
+        "target sparsity: asked for 0.95, but at most 0.9375 can go",
+    )
+    assert "at least 0.5 are left" in " ".join(dry({"macs": 0.4}, pattern="channel", round_to=8).doubts)
+
+
+@pytest.mark.slow
+def test_the_command_prints_it_writes_nothing_and_exits_0(weights: Path, tmp_path: Path, sparsify: Callable[..., Any]):
+    options = ("--model", "mlp:64-16-10", "--weights", weights, "--data", "digits", "--run-dir", tmp_path / "run")
+    done = sparsify("prune", *options, "--pattern", "2:4", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "hidden1  Linear      16  prunable" in done.stdout and "to run    latency" in done.stdout
+    as_json = sparsify("prune", *options, "--pattern", "2:4", "--dry-run", "--json")
+    assert json.loads(as_json.stdout)["network"]["reach"]["sparsity"] == 0.5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.safetensors"]
