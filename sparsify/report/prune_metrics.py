@@ -17,6 +17,7 @@
 | `export.accuracy_drop` `export.test_accuracy_drop` | the same, where the metric is accuracy |
 | `trial_NN.sparsity` or `.macs`, `.outcome` `.achieved/...` `.drop/...` | the search |
 | `layer.NAME.sparsity` `.shape` `.dense_shape` | |
+| `channels.NAME.before` `.after` `.coupled` | outputs of a layer, and the layers whose outputs went with them |
 | `skipped.NAME` | layers left dense, and why |
 | `size.counted` `.counted_bytes` | what a size is asked of: `onnx`, the target's model.onnx, or `packed`, model/ |
 | `size.*` `latency.TARGET.*` `export.parity.TARGET.*` `environment.*` | as for tickets |
@@ -67,6 +68,10 @@ def _all(results: PruneResults) -> Pairs:
         yield f"layer.{layer.name}.sparsity", layer.sparsity
         yield f"layer.{layer.name}.shape", list(layer.shape)
         yield f"layer.{layer.name}.dense_shape", list(layer.dense_shape)
+    for name, width in results.report.get("widths", {}).items():
+        yield f"channels.{name}.before", width["before"]
+        yield f"channels.{name}.after", width["after"]
+        yield f"channels.{name}.coupled", ", ".join(width["coupled"])
     for name, why in results.report.get("skipped", {}).items():
         yield f"skipped.{name}", why
     yield from plain_metrics("environment", results.environment)

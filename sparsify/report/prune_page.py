@@ -17,6 +17,7 @@ from sparsify.report.words import percent
 
 _NETWORK = {"dense": "as it was given", "pruned": "before recovery", "recovered": "after recovery"}
 _LAYER = re.compile(r"^layer\.(.+)\.sparsity$")
+_CHANNELS = re.compile(r"^channels\.(.+)\.before$")
 
 
 def render_prune_report(metrics: Mapping[str, Any], *, recipe: str = "") -> str:
@@ -34,6 +35,7 @@ def render_prune_report(metrics: Mapping[str, Any], *, recipe: str = "") -> str:
         _search_section(metrics),
         _gains_section(metrics),
         _layers_section(metrics),
+        _channels_section(metrics),
         provenance_section(metrics, recipe),
     )
 
@@ -111,6 +113,24 @@ def _layers_section(metrics: Mapping[str, Any]) -> Html:
         table(["weight", "shape", "was", "sparsity"], rows, numeric=(3,)),
         join(element("h3", "Left as it was, and why"), left) if left else None,
     )
+
+
+def _channels_section(metrics: Mapping[str, Any]) -> Html | None:
+    names = [match[1] for key in metrics if (match := _CHANNELS.match(key))]
+    if not names:
+        return None
+    rows = [
+        element(
+            "tr",
+            element("th", name, scope="row"),
+            element("td", f"{metrics[f'channels.{name}.before']:,}", class_="number"),
+            element("td", f"{metrics[f'channels.{name}.after']:,}", class_="number"),
+            element("td", str(metrics.get(f"channels.{name}.coupled", ""))),
+        )
+        for name in names
+    ]
+    head = ["layer", "channels", "left", "coupled with"]
+    return element("section", element("h2", "Channels"), table(head, rows, numeric=(1, 2)))
 
 
 def _layer_rows(metrics: Mapping[str, Any]) -> Iterator[Html]:

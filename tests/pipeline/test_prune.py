@@ -146,7 +146,9 @@ def test_work_is_saved_by_channels_rounded_to_a_width_in_a_folder_named_for_it(
     metrics = metrics_of(root)
     assert metrics["run.pattern"] == "channel" and metrics["target.achieved"] <= 0.7
     assert sparsify_load(root / "model")["hidden1.weight"].shape == (12, 64)
+    assert (metrics["channels.hidden1.before"], metrics["channels.hidden1.after"]) == (20, 12)
     report = (root / "report.html").read_text().replace("sparsify-tickets", "")
+    assert "<h2>Channels</h2>" in report
     assert "pruned p50" in report and "ticket" not in report and "warning" not in done.stderr
 
 
