@@ -11,6 +11,7 @@ import typer
 from sparsify.cli import prune_files
 from sparsify.cli import prune_options as options
 from sparsify.cli.console import console
+from sparsify.cli.prune_recovery import recovery, recovery_in_words
 from sparsify.cli.shapes import read_shape
 from sparsify.errors import UsageError
 
@@ -115,6 +116,19 @@ def command(
     ] = None,
     calibration: Annotated[int, typer.Option(help="Training examples that criteria and recovery look at.")] = 512,
     recover: Annotated[str, typer.Option(help="Length of fine-tuning (3ep, 500it), or none.")] = "3ep",
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate of fine-tuning at its peak.  [default: 0.01 with SGD; 0.0001 with AdamW, warm-up and "
+            "clipping for transformers]",
+            show_default=False,
+        ),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step of fine-tuning.  [default: 60]")] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="How fine-tuning's learning rate moves: cosine, linear or constant.  [default: cosine]"),
+    ] = None,
     task: Annotated[str, typer.Option(help="What the network does (`sparsify ls tasks`).")] = "auto",
     target: Annotated[str, typer.Option(help="The runtime (`sparsify ls targets`).")] = "onnxruntime-cpu",
     precision: Annotated[
@@ -210,11 +224,16 @@ def command(
                 **options.round_to_for(round_to, how, asked),
             },
             "target": {**asked, "max_drop": max_drop},
-            "recovery": {} if recover == "none" else {"finetune": {"steps": recover}, "distill": {}},
+            "recovery": recovery(
+                options.asked("--model", model), recover, lr=lr, batch_size=batch_size, schedule=schedule
+            ),
             "export": {"targets": [target], "sparse": options.sparse(precision, min_sparsity)},
             "latency": {"batch_size": batch, "threads": threads},
         }
-        _prune(options.recipe_of(tree, overrides or []), run_dir, (), dry_run=dry_run, as_json=as_json)
+        made = options.recipe_of(tree, overrides or [])
+        if not as_json and (told := recovery_in_words(made)):
+            console(stderr=True).print(told, soft_wrap=True)
+        _prune(made, run_dir, (), dry_run=dry_run, as_json=as_json)
 
 
 def _only(given: list[str], allowed: frozenset[str], beside: str) -> None:

@@ -6,10 +6,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sparsify.cli.init import SCHEMA_NAME, command
+from sparsify.cli.init import SCHEMAS, command
 from sparsify.errors import UsageError
-from sparsify.pipeline.names import load_checked
+from sparsify.pipeline.names import load_checked, load_checked_prune
 from sparsify.recipe.schema import schema_text
+
+SCHEMA_NAME = SCHEMAS["tickets"]
 
 
 @pytest.fixture
@@ -34,6 +36,16 @@ def test_it_writes_a_recipe_that_validates_and_the_schema_its_first_line_names(r
     assert first == f"# yaml-language-server: $schema={SCHEMA_NAME}"
     assert Path(SCHEMA_NAME).read_text() == schema_text()
     assert sorted(path.name for path in Path().iterdir()) == ["recipe.schema.json", "recipe.yaml"]
+
+
+def test_a_recipe_of_prune_has_its_own_schema_and_next_step(run):
+    done = run("small.yaml", "--kind", "prune")
+    assert "next: sparsify validate small.yaml && sparsify prune small.yaml" in done.stderr
+    text = Path("small.yaml").read_text()
+    recipe = load_checked_prune(text, "small.yaml", [])
+    assert (recipe.name, recipe.target.sparsity, recipe.gate.target) == ("small", 0.8, "met")
+    assert text.splitlines()[0] == "# yaml-language-server: $schema=prune.schema.json"
+    assert Path("prune.schema.json").read_text() == schema_text("prune")
 
 
 def test_the_recipe_is_called_as_its_file_and_folders_are_made(run):

@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from sparsify.recipe.load import load_recipe
+from sparsify.recipe.load import load_prune_recipe, load_recipe
+from sparsify.recipe.prune_spec import FinetuneSpec
 from sparsify.recipe.starter import starter_yaml
+from sparsify.recipe.step import Step
 
 
 @pytest.mark.parametrize("name", ["recipe", "mine", "lenet.v2_a-b", "a" * 64])
@@ -13,6 +15,19 @@ def test_the_starter_is_a_recipe_of_that_name(tmp_path, name):
     path = tmp_path / "f.yaml"
     path.write_text(starter_yaml(name))
     assert load_recipe(path).name == name
+
+
+@pytest.mark.parametrize("name", ["recipe", "mine", "lenet.v2_a-b"])
+def test_the_starter_of_prune_is_a_recipe_of_that_name_and_says_what_is_the_default(tmp_path, name):
+    text = starter_yaml(name, "prune")
+    recipe = load_prune_recipe(text, "f.yaml", [])
+    assert recipe.name == name
+    assert recipe.recovery.finetune == FinetuneSpec(steps=Step(3, "ep"))
+    lines = text.splitlines()
+    tops = [i for i, line in enumerate(lines) if line[:1].isalpha()]
+    assert [lines[i] for i in tops if not lines[i - 1].startswith("#")] == ["description: My first pruned network."]
+    [override] = re.findall(r"--set (\S+=\S+)", text)
+    assert load_prune_recipe(text, "f.yaml", [override]).target.sparsity == 0.9
 
 
 @pytest.mark.parametrize("name", ["My Recipe", "-x", "", "a" * 65, "é"])
