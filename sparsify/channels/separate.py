@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sparsify.channels.macs import count_macs
 from sparsify.channels.trace import tied_names
+from sparsify.channels.untraceable import naming_the_module
 from sparsify.channels.verify import Verifier, affordable
 from sparsify.models.history import SEPARATED, History, replay, shallow
 
@@ -45,9 +46,13 @@ def separated(module: nn.Module, example: Tensor) -> Separated:
     history: History = [{"module": name, "becomes": SEPARATED} for name in packed if name not in faults]
     if not history:
         return Separated(module, [], faults)
-    tried = affordable(example, count_macs(module, example[:1]).total)
-    if fault := Verifier(module, tried, jitter=True).changed(history):
-        why = f"it cannot be taken apart into separate projections: {fault.reason}"
+    with naming_the_module(module):
+        macs = count_macs(module, example[:1]).total
+    if fault := Verifier(module, affordable(example, macs), jitter=True).changed(history):
+        why = (
+            f"it cannot be taken apart into separate projections: {fault.reason}; does code read its packed weights, "
+            "or what it gives at padding?"
+        )
         return Separated(module, [], dict.fromkeys(packed, why) | faults)
     return Separated(replay(shallow(module), history), history, faults)
 

@@ -17,6 +17,7 @@ from sparsify.channels.macs import count_macs
 from sparsify.channels.preflight import preflight
 from sparsify.channels.remove import Removed, remove_channels
 from sparsify.channels.separate import separated
+from sparsify.channels.untraceable import Untraceable
 from sparsify.models.history import replay
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -239,6 +240,11 @@ def test_layers_that_share_one_attention_lose_its_heads_once():
 
     removed = check_heads(lively(Shared()), TOKENS, "one.inner")
     assert removed.module.one is removed.module.two
+
+
+def test_a_network_that_does_not_run_is_untraceable():
+    with pytest.raises(Untraceable, match=r"^embed: "):
+        separated(Transformer(Mha()), TOKENS[..., :3])
 
 
 def test_a_network_without_attention_is_left_as_it_is():
