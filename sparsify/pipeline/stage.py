@@ -38,7 +38,7 @@ FORMATS: dict[Kind, int] = {
     "export": 2,
     "latency": 1,
     "source": 2,
-    "prune": 1,
+    "prune": 2,
     "recover": 1,
     "model": 2,
     "compare": 1,
