@@ -369,3 +369,16 @@ def test_how_a_layer_is_cut_does_not_change_bits(kernel: str) -> None:
     sizes = ((3, 3), (13, 29), (60, 20), (200, 200))
     made = [SparseConv(w, pads=(1,) * 4, kernel=kernel, expected_size=s, threads=t) for s in sizes for t in (1, 5)]
     assert len({layer(image).tobytes() for layer in made}) == 1
+
+
+@pytest.mark.parametrize("kernel", ANY_LAYOUT)
+@pytest.mark.parametrize(("rows", "sparsity"), [(24, 0.9), (24, 0.99), (200, 0.5)])
+def test_a_1x1_convolution_gives_the_bits_of_the_linear_layer(kernel: str, rows: int, sparsity: float) -> None:
+    """Tokens are always packed; positions of very sparse layers are read in place, but for a short last tile."""
+    rng = np.random.default_rng(13)
+    w, bias = weights(rng, rows, 120, sparsity, False), floats(rng, rows)
+    for size in ((1, 3), (8, 16), (7, 7), (28, 28), (33, 31)):
+        x = floats(rng, 2, 120, *size)
+        conv = SparseConv(w[:, :, None, None], bias=bias, activation="relu", kernel=kernel, expected_size=size)
+        y = SparseLinear(w, bias=bias, activation="relu", kernel=kernel)(np.moveaxis(x, 1, -1))
+        assert conv(x).tobytes() == np.ascontiguousarray(np.moveaxis(y, -1, 1)).tobytes()

@@ -23,6 +23,8 @@ class SparseMatrix final : public TiledMatrix {
                 int32_t vectors) const override {
     const int64_t width = static_cast<int64_t>(vectors) * loops_.width;
     const int64_t positions = std::min(width, problem.n - first);
+    // Read where they lie, the last vectors of a tile that is not full might reach past the end of x.
+    const bool in_place = plan().in_place && positions == width;
     float* packed = scratch(static_cast<size_t>(width * (plan().block_columns + part.rows())));
     Tile tile = describe(problem, part, image, first, vectors, loops_.width);
     tile.sums = packed + width * plan().block_columns;
@@ -31,7 +33,10 @@ class SparseMatrix final : public TiledMatrix {
     if (problem.layout == Layout::image) gather = GatherTile(problem.image, first, positions, width);
     for (const Block& block : part.blocks()) {
       const int32_t k = block.first_column;
-      if (problem.layout == Layout::token_major) {
+      const float* operand = packed;
+      if (in_place) {
+        operand = x + k * problem.n + first;
+      } else if (problem.layout == Layout::token_major) {
         loops_.pack_tokens(x + first * columns() + k, columns(), positions, block.columns, vectors, packed);
       } else if (problem.layout == Layout::channel_major) {
         loops_.pack_channels(x + k * problem.n + first, problem.n, positions, block.columns, vectors, packed);
@@ -39,7 +44,8 @@ class SparseMatrix final : public TiledMatrix {
         loops_.pack_image(x, gather.view(), k, block.columns, vectors, packed);
       }
       const bool is_first = &block == &part.blocks().front(), is_last = &block == &part.blocks().back();
-      loops_.multiply(block, packed, width, tile, is_first, is_last && problem.layout != Layout::token_major);
+      loops_.multiply(block, operand, in_place ? problem.n : width, tile, is_first,
+                      is_last && problem.layout != Layout::token_major);
     }
     finish_tile(loops_, problem, part, image, first, positions, tile);
   }

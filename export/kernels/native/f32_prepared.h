@@ -14,6 +14,7 @@ struct Plan {
   int32_t block_columns;
   int32_t parts;          // groups of rows that are done one after the other, or by different threads
   bool strips;            // an image's tiles are strips of rows (f32_strips.h) instead of runs of positions
+  bool in_place;          // channels are read where they lie, not packed; a last tile that no vectors fill still is
   double nanoseconds;     // expected of one call
 };
 

@@ -1,8 +1,9 @@
 // Sparse matrix times a dense tile, written once over a vector type and compiled for each instruction set.
 //
 // Layout: the activations of one block of columns are packed as [column][vectors][width], small enough for the first
-// cache. Loop order: blocks of columns, rows, nonzeros, vectors. A row's sums stay in registers through a block; each
-// nonzero is one broadcast and one load with a multiply-add a vector, so that the load ports are what bounds it.
+// cache; where a 1x1 convolution uses few of them more than once, they are read as the image has them. Loop order:
+// blocks of columns, rows, nonzeros, vectors. A row's sums stay in registers through a block; each nonzero is one
+// broadcast and one load with a multiply-add a vector, so that the load ports are what bounds it.
 // After Elsen et al., Fast Sparse ConvNets (2019), with columns blocked and rows sorted.
 #pragma once
 
