@@ -108,6 +108,29 @@ def test_convolution_is_torchs(axes, precision):
     assert (difference <= np.reshape(bound, (-1, *[1] * axes))).all()
 
 
+def test_a_result_is_written_where_it_is_wanted():
+    rng = np.random.default_rng(8)
+    layer = SparseLinear(sparse_weights(rng, 24, 24), activation="gelu")
+    x, residual = (rng.standard_normal((2, 5, 24)).astype(np.float32) for _ in range(2))
+    out = np.full((3, 5, 24), 7, np.float32)
+    assert layer(x, residual, out=out[:2]).base is out
+    np.testing.assert_array_equal(out[:2], layer(x, residual))
+    assert (out[2] == 7).all()
+    frozen = np.empty((2, 5, 24), np.float32)
+    frozen.flags.writeable = False
+    refused = {
+        r"out of shape \[2, 5, 24\] in float32, got \[3, 5, 24\]": out,
+        "in float64": np.empty((2, 5, 24)),
+        "contiguous": np.empty((2, 24, 5), np.float32).swapaxes(1, 2),
+        "writeable": frozen,
+        "share no memory": x,
+        "with x or the residual": residual,
+    }
+    for message, array in refused.items():
+        with pytest.raises(ValueError, match=message):
+            layer(x, residual, out=array)
+
+
 def test_what_is_packed_is_kept_and_not_copied():
     packed = pack(sparse_weights(np.random.default_rng(2), 24, 40))
     layer = SparseLinear.from_packed(packed)

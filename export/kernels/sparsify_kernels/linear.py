@@ -103,13 +103,14 @@ class SparseLinear:
         self.nbytes: int = self.packed.nbytes + self._library.sk_linear_bytes(self._handle)
         """All it holds in memory."""
 
-    def __call__(self, x: Floats, residual: Floats | None = None) -> Floats:
-        """[..., columns] float32 -> [..., rows] float32; ValueError for another shape or type."""
+    def __call__(self, x: Floats, residual: Floats | None = None, *, out: Floats | None = None) -> Floats:
+        """[..., columns] float32 -> [..., rows] float32, in `out` where given; ValueError for another shape or type."""
         x = native.checked_floats("x", x)
         if x.ndim == 0 or x.shape[-1] != self.columns:
             raise ValueError(f"expected x of shape [..., {self.columns}], got {list(x.shape)}")
-        y = np.empty((*x.shape[:-1], self.rows), np.float32)
-        residual = native.checked_shape("a residual", residual, y.shape)
+        shape = (*x.shape[:-1], self.rows)
+        residual = native.checked_shape("a residual", residual, shape)
+        y = np.empty(shape, np.float32) if out is None else native.checked_out(out, shape, x, residual)
         pointers = native.address(residual), native.address(y)
         if self._library.sk_linear_run(self._handle, native.address(x), y.size // self.rows, *pointers):
             native.raise_last_error()

@@ -227,3 +227,14 @@ def checked_shape(name: str, values: NDArray[Any] | None, shape: Sequence[int]) 
     if floats.shape != tuple(shape):
         raise ValueError(f"expected {name} of shape {list(shape)}, got {list(floats.shape)}")
     return floats
+
+
+def checked_out(out: Floats, shape: Sequence[int], *read: Floats | None) -> Floats:
+    """`out` itself where a result of this shape can be written to it while `read` is read, or ValueError."""
+    if out.dtype != np.float32 or out.shape != tuple(shape):
+        raise ValueError(f"expected out of shape {list(shape)} in float32, got {list(out.shape)} in {out.dtype}")
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+        raise ValueError("expected out contiguous, aligned and writeable: a result is written as it lies in memory")
+    if any(np.may_share_memory(out, array) for array in read if array is not None):
+        raise ValueError("expected out to share no memory with x or the residual, which are read while it is written")
+    return out
