@@ -167,6 +167,10 @@ class PruneRecipe(Spec):
         if self.removal.shuffled and schedule != "one-shot":
             got, mend = f"the schedule {schedule}", "leave shuffled out, or write name: one-shot"
             raise Misfit(("removal", "shuffled"), expected="a mask that is chosen once", got=got, mend=mend)
+        if self.removal.pattern.kind == "channel" and self.recovery.reconstruct is not None:
+            mend = "leave reconstruct out, write recalibrate or finetune instead, or another pattern"
+            expected = "no reconstruction of layers that have lost channels, which the dense network's do not fit"
+            raise Misfit(("recovery", "reconstruct"), expected=expected, got="the pattern channel", mend=mend)
         if schedule != "one-shot" and self.recovery.reconstruct is not None:
             mend = "leave reconstruct out, or write name: one-shot"
             expected = "no reconstruction beside a mask that moves"

@@ -21,3 +21,9 @@ def test_a_mask_that_moves_cannot():
     tree = {**TREE, "removal": removal, "recovery": {"finetune": {"steps": "5ep"}}}
     with pytest.raises(ValidationError, match="expected a mask that is chosen once, got the schedule gradual"):
         PruneRecipe.model_validate(tree)
+
+
+def test_layers_that_lost_channels_are_not_fitted_to_the_dense_ones():
+    tree = TREE | {"removal": {"pattern": "channel"}, "recovery": {"reconstruct": {}}}
+    with pytest.raises(ValidationError, match="no reconstruction of layers that have lost channels"):
+        PruneRecipe.model_validate(tree)
