@@ -14,6 +14,7 @@ from sparsify.channels.remove import remove_channels
 from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
 from sparsify.criteria.registry import SOLVERS, Criterion
+from sparsify.criteria.untouched import device_of
 from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
 from sparsify.models.build import input_axes, prunable
@@ -57,7 +58,8 @@ def prune_channels(
 ) -> FewerChannels:
     """The network of `context` without the channels that score lowest.
 
-    The arguments are those of `channels.remove.remove_channels`; `example` are real inputs (N, ...).
+    The arguments are those of `channels.remove.remove_channels`; `example` are real inputs (N, ...), on
+    any device.
 
     Raises:
         UsageError: the parts do not fit each other or the network; the MACs of one that cannot be followed stay.
@@ -70,6 +72,7 @@ def prune_channels(
         raise UsageError(f"criterion: expected one that scores weights for channels, got {criterion}, which solves")
     if example is None:
         raise UsageError("batches: expected real inputs to check the smaller network on, got none; give a batch")
+    example = example.to(device_of(context.model))
     removal = Removal(Pattern("channel"), sparsity, axes=input_axes(context.model))
 
     def scores(module: nn.Module) -> Mapping[str, Tensor]:

@@ -20,6 +20,7 @@ from sparsify.channels.reach import Reach, reach
 from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
 from sparsify.criteria.magnitude import magnitude
+from sparsify.criteria.untouched import device_of
 from sparsify.masks.plan import plan
 from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.recipe.pattern import Pattern
@@ -93,6 +94,7 @@ def preflight(
     """
     pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
     work = copy.deepcopy(unwrapped(model))
+    example = example.to(device_of(work))
     check_globs("keep", keep, work)
     if output_transform is not None:
         transform_output(work, output_transform)
