@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from sparsify.api.masked import unwrapped
 from sparsify.api.output import Transform, check_output, transform_output
-from sparsify.channels.contest import check_overrides
 from sparsify.channels.macs import count_macs
 from sparsify.channels.mask import mask_channels
 from sparsify.channels.preflight import Row, check_globs, matches
@@ -95,14 +94,12 @@ def preflight(
     pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
     work = copy.deepcopy(unwrapped(model))
     example = example.to(device_of(work))
-    check_globs("keep", keep, work)
     if output_transform is not None:
         transform_output(work, output_transform)
     check_output(work, example[:2])
     shares = dict(overrides or {})
     if pattern.kind != "channel":
         return _of_mask(work, example, pattern, keep, shares)
-    check_overrides(work, shares)
     try:
         found = follow(work, example, keep=keep)
     except Untraceable as error:
@@ -124,6 +121,7 @@ def _of_mask(
     work: nn.Module, example: Tensor, pattern: Pattern, keep: Sequence[str], overrides: Mapping[str, float]
 ) -> PreflightReport:
     """By a mask of single weights, n:m or blocks: what the pattern fits."""
+    check_globs("keep", keep, work)
     weights = {name: work.get_parameter(name) for name in prunable(work)}
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     kept = {name: 0.0 for name in shapes for glob in keep if matches(name.rpartition(".")[0], glob)}

@@ -93,7 +93,6 @@ def prune(
         raise UsageError(
             f"model: expected linear or convolution layers to prune, got {type(work).__name__} without any"
         )
-    check_globs("keep", keep, work)
     asked = _Asked(
         pattern=pattern,
         sparsity=sparsity,
@@ -153,6 +152,7 @@ def _check_target(pattern: Pattern, sparsity: float | None, macs: float | None, 
 
 
 def _mask(context: Context, asked: _Asked, evaluate: Evaluate | None) -> Pruned:
+    check_globs("keep", asked.keep, context.model)
     kept = {name: 0.0 for name in context.names for glob in asked.keep if matches(name.rpartition(".")[0], glob)}
     overrides = {**asked.overrides, **kept}
     if asked.allocation == "searched":

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 from torch import Tensor, nn
 
-from sparsify.channels.contest import contest
+from sparsify.channels.contest import check_overrides, contest
 from sparsify.channels.cost import Cost
 from sparsify.channels.macs import count_macs
 from sparsify.channels.preflight import Preflight
 from sparsify.criteria.context import Context
 from sparsify.criteria.magnitude import magnitude
 from sparsify.models.build import prunable
+from sparsify.models.history import replay
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,16 @@ def reach(
         found: Its preflight.
         round_to: Channels left are a multiple of it, or all.
         overrides: Glob over modules or weights -> fraction of that layer's channels that goes, whatever else does.
+
+    Raises:
+        UsageError: An override matches no layer, or is no fraction.
     """
-    names, dense = prunable(module), count_macs(module, example[:1])
-    shapes = {name: tuple(module.get_parameter(name).shape) for name in names}
-    scores = magnitude(Context(module, names, seed=0))
-    rivals = contest(found.groups, scores, overrides=overrides or {}, round_to=round_to)
+    ready, overrides = replay(copy.deepcopy(module), found.rewritten), overrides or {}
+    check_overrides(ready, overrides)
+    names, dense = prunable(ready), count_macs(ready, example[:1])
+    shapes = {name: tuple(ready.get_parameter(name).shape) for name in names}
+    scores = magnitude(Context(ready, names, seed=0))
+    rivals = contest(found.groups, scores, overrides=overrides, round_to=round_to)
     cost = Cost(found.groups, shapes, dense)
-    weights = sum(module.get_parameter(name).numel() for name in names)
+    weights = sum(map(prod, shapes.values()))
     return Reach(cost.sparsity(rivals.most), cost.macs(rivals.most), weights, dense.total, rivals.narrow)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from cases_channels import IMAGES, Plain, Residual, lively
+from cases_channels import IMAGES, TOKENS, Mha, Plain, Residual, Transformer, lively
 from sparsify.api.preflight import preflight
 from sparsify.api.prune import prune
 from sparsify.channels.remove import remove_channels
@@ -42,6 +42,18 @@ def test_the_reach_is_what_a_removal_of_all_that_can_go_leaves(asked):
     assert far.macs_dense == most.macs_dense
     with pytest.raises(UsageError, match="at most"):
         prune(model, sparsity=far.sparsity + 1e-3, pattern="channel", batches=[(IMAGES, IMAGES)], **asked)
+
+
+def test_attention_that_is_taken_apart_first_is_told_by_its_projections():
+    model = lively(Transformer(attention=Mha()))
+    most = remove_channels(model, TOKENS, sparsity=0.9999, or_most=True).report
+    far = preflight(model, TOKENS)
+    assert (far.reach.sparsity, far.reach.macs) == (pytest.approx(most.sparsity), pytest.approx(most.macs))
+    kept = preflight(model, TOKENS, keep=["attn.inner.q_proj"], overrides={"mlp.0": 0.5})
+    assert {row.module: row.status for row in kept.rows}["attn.inner.q_proj"] == "skipped"
+    assert kept.reach.sparsity < far.reach.sparsity
+    with pytest.raises(UsageError, match="overrides: 'nothing' matches no layer"):
+        preflight(model, TOKENS, overrides={"nothing": 0})
 
 
 def test_what_is_too_narrow_to_round_is_skipped_with_all_that_is_coupled_to_it():

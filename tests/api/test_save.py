@@ -16,6 +16,7 @@ from torch.nn.utils import prune
 
 import sparsify
 from cases import same_bits
+from cases_channels import TOKENS, Mha, Transformer, lively
 from sparsify.api.pruned import Pruned
 from sparsify.errors import CorruptError, UsageError
 from sparsify.masks.mask import Mask
@@ -103,6 +104,16 @@ def test_bfloat16_comes_back_in_bfloat16(block, tmp_path: Path):
         value.dtype == again[name].dtype and torch.equal(value, again[name])
         for name, value in pruned.model.state_dict().items()
     )
+
+
+def test_attention_that_lost_heads_comes_back(tmp_path: Path):
+    pruned = sparsify.prune(
+        lively(Transformer(attention=Mha())).eval(), pattern="channel", macs=0.5, batches=[(TOKENS, TOKENS)]
+    )
+    sparsify.save(pruned, tmp_path)
+    again = sparsify.load(tmp_path, model=Transformer(attention=Mha()))
+    with torch.no_grad():
+        assert torch.equal(again(TOKENS), pruned.model.eval()(TOKENS))
 
 
 def test_what_does_not_belong_together_is_refused(block, tmp_path: Path):
