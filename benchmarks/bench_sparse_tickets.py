@@ -90,7 +90,7 @@ class Pruned:
         if not out.exists():
             out.parent.mkdir(parents=True, exist_ok=True)
             examples = out.parent / "examples.npz"
-            np.savez(examples, **{INPUT: self.test.images[:_EXAMPLES].numpy()})
+            np.savez(examples, **{INPUT: self.test.inputs(slice(_EXAMPLES)).numpy()})
             sparse = SparseSpec(precision=precision, min_sparsity=least)
             target = TARGETS["sparse-cpu"]
             export_file(self.exported / "model.onnx", target, out, sparse=sparse, examples=examples)
@@ -156,9 +156,9 @@ def facts(pruned: Pruned, least: Literal["auto"] | float) -> dict[str, Any]:
 
 def accuracy(pruned: Pruned, most: int) -> dict[str, Any]:
     """The metric of every arm on the test set, and how far below eager PyTorch it lies, paired example by example."""
-    split, task = Split(pruned.test.images[:most], pruned.test.labels[:most]), pruned.task
+    split, task = Split(pruned.test.inputs(slice(most)), pruned.test.labels[:most]), pruned.task
     if not ENTRIES[task.name].labelled:
-        split = Split(split.images, dense_targets(pruned.module("dense"), split.images))
+        split = Split(split.images, dense_targets(pruned.module("dense"), split))
     graphs = {"zeros in place": pruned.exported / "model.onnx"}
     graphs |= {f"sparse {precision}": pruned.rewritten(precision, 0.0) / "model.onnx" for precision in PRECISIONS}
     scores = {EAGER: evaluate(pruned.module("ticket"), split, task=task)}

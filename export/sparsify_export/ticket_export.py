@@ -124,13 +124,13 @@ def export_ticket(
     require_export(target)
     folders = {MODEL: ticket_folder, DENSE: dense_folder}
     modules = {name: Ticket(folder).module(allow_import=allow_import) for name, folder in folders.items()}
-    example = data.validation.images[:_INPUTS]
+    example = data.validation.inputs(slice(_INPUTS))
     for name, module in modules.items():
         if name == DENSE and opset is None and (dense_folder / DENSE).is_file():
             link_file(dense_folder / DENSE, out / name)
         else:
             onnx_from_module(module, example[:2], out / name, opset=opset, metadata=_metadata(data))
-    images = data.validation.images.numpy()
+    images = data.validation.inputs(slice(max(_INPUTS, *batch_sizes))).numpy()
     sparse = _sparsified(out / MODEL, images, sparse_options) if target.sparse else None
     plans = _plans(target, out, batch_sizes)
     missing = why_not_run(target)
@@ -177,7 +177,7 @@ def export_dense(folder: Path, data: Data, *, allow_import: tuple[str, ...] = ()
         UsageError: The exporter cannot follow the network.
     """
     module = Ticket(folder).module(allow_import=allow_import)
-    onnx_from_module(module, data.validation.images[:2], folder / DENSE, metadata=_metadata(data))
+    onnx_from_module(module, data.validation.inputs(slice(2)), folder / DENSE, metadata=_metadata(data))
 
 
 def _metadata(data: Data) -> dict[str, str]:

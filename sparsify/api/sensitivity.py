@@ -16,7 +16,7 @@ from sparsify.api.choice import apply_choice, check_criterion, choose, criterion
 from sparsify.api.masked import unwrapped
 from sparsify.criteria.context import Batch, Context, Loss, Progress
 from sparsify.criteria.registry import SOLVERS, Criterion
-from sparsify.data.load import Data, Split
+from sparsify.data.load import Data
 from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
 from sparsify.masks.plan import plan
@@ -229,7 +229,6 @@ class _Trial:
 def _by_task(data: Data, task: Task) -> Evaluate:
     def evaluate(model: nn.Module) -> float:
         device = next(model.parameters()).device
-        split = Split(data.validation.images.to(device), data.validation.labels.to(device))
-        return evaluate_task(model, split, task=task).value
+        return evaluate_task(model, data.validation.to(device), task=task).value
 
     return evaluate

@@ -39,4 +39,4 @@ def calibration_batches(data: Data, count: int, seed: int, batch_size: int = BAT
         )
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
     chosen = torch.randperm(examples, generator=generator)[:count]
-    return [(data.train.images[part], data.train.labels[part]) for part in chosen.split(batch_size)]
+    return [(data.train.inputs(part), data.train.labels[part]) for part in chosen.split(batch_size)]

@@ -21,7 +21,7 @@ WHITE = 255.0
 GREY_MODES = frozenset({"1", "L", "LA"})
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-FLOAT_BYTES = 4
+COPIES = 2  # as they are decoded, and once more where train, validation and test are carved out of one part
 
 # What Pillow's decoders raise on files that are not what they claim to be.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, MemoryError)
@@ -75,7 +75,7 @@ def read_pictures(
     everything = [picture for part in parts for picture in part]
     found, (width, height) = _survey(everything, framing)
     colours = channels or found
-    check_memory(name, len(everything) * colours * width * height * FLOAT_BYTES)
+    check_memory(name, len(everything) * colours * width * height * COPIES)
     decoded = [np.empty((len(part), colours, height, width), np.uint8) for part in parts]
     for pixels, part in zip(decoded, parts, strict=True):
         for slot, picture in zip(pixels, part, strict=True):

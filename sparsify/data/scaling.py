@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparsify.errors import UsageError
 from sparsify.recipe.spec import MomentsSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Normalize = Literal["unit", "standard", "imagenet", "none"] | MomentsSpec
 
@@ -33,6 +36,17 @@ class Scaling:
             np.subtract(pixels[:, channel], np.float32(mean), out=scaled[:, channel], dtype=np.float32)
             scaled[:, channel] *= np.float32(1 / std)
         return scaled
+
+    def apply_to(self, pixels: Tensor) -> Tensor:
+        """The same of a tensor on any device: the same operations in the same order, hence the same bits."""
+        import torch
+
+        shape = (1, -1) + (1,) * (pixels.ndim - 2)
+        mean, factor = (
+            torch.tensor(values, dtype=torch.float32, device=pixels.device).reshape(shape)
+            for values in (self.mean, tuple(1 / std for std in self.std))
+        )
+        return pixels.to(torch.float32, copy=True).sub_(mean).mul_(factor)
 
 
 def fit_scaling(name: str, pixels: NDArray[Any], *, white: float, how: Normalize) -> Scaling:

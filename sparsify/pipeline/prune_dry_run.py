@@ -83,7 +83,7 @@ def dry_run(recipe: PruneRecipe, run_dir: Path | None, *, reuse: tuple[Path, ...
     removal = recipe.removal
     found = preflight(
         module,
-        data.train.images[:2],
+        data.train.inputs(slice(2)),
         pattern=removal.pattern,
         overrides=removal.overrides,
         round_to=removal.round_to,

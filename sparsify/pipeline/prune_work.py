@@ -132,10 +132,7 @@ def _examples(spec: RecoverStageSpec) -> int:
 
 
 def _on(data: Data, device: str) -> Data:
-    def on(split: Split) -> Split:
-        return Split(split.images.to(device), split.labels.to(device))
-
-    return replace(data, train=on(data.train), validation=on(data.validation))
+    return replace(data, train=data.train.to(device), validation=data.validation.to(device))
 
 
 def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Masking:
@@ -183,7 +180,7 @@ def _task(spec: SourceSpec) -> Task:
 
 def _targets(spec: SourceSpec, split: Split, dense: nn.Module) -> Split:
     """The split's own labels, or the dense network's outputs where the task holds a network against it."""
-    return split if _entry(spec).labelled else Split(split.images, dense_targets(dense, split.images))
+    return split if _entry(spec).labelled else replace(split, labels=dense_targets(dense, split))
 
 
 def _calibration(spec: PruneStageSpec, data: Data, dense: nn.Module) -> list[tuple[Tensor, Tensor]]:

@@ -42,14 +42,11 @@ def work(kind: str, spec: Mapping[str, Any], parents: Mapping[str, Path], out: P
 @lru_cache(maxsize=2)
 def _loaded(spec: str, device: str, trained: bool) -> Data:
     """The data, read once a process and kept on the device."""
-    from sparsify.data.load import Split, load
+    from sparsify.data.load import load
 
     data = load(DataSpec.model_validate_json(spec), trained=trained)
-
-    def on(split: Split) -> Split:
-        return Split(split.images.to(device), split.labels.to(device))
-
-    return replace(data, train=on(data.train), validation=on(data.validation), test=on(data.test))
+    train, validation, test = (split.to(device) for split in (data.train, data.validation, data.test))
+    return replace(data, train=train, validation=validation, test=test)
 
 
 def _data(spec: DataSpec, device: str, *, trained: bool = False) -> Data:

@@ -22,7 +22,7 @@ class Batches:
     Each epoch is a fresh permutation drawn from (seed, epoch); the last, incomplete batch of an epoch is left out.
 
     Args:
-        split: the training images, resident on the device: float (N, C, H, W) and their labels (N,).
+        split: the training images (N, C, H, W) and their labels (N,), resident on the device.
         batch_size: images per step; cut to N where the split is smaller.
         augment: random changes, drawn from (seed, step).
         seed: what the order and the augmentation are drawn from.
@@ -44,7 +44,7 @@ class Batches:
             self._order = order.to(self._split.labels.device).split(self._size)
             self._epoch = epoch
         index = self._order[position]
-        images = self._split.images.index_select(0, index)
+        images = self._split.inputs(index)
         if self._augment.flip or self._augment.crop:
             images = augment(images, self._augment, derive_seed(self._seed, "augment", step))
         return images, self._split.labels.index_select(0, index)

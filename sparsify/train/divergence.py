@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sparsify.data.load import Split
 from sparsify.errors import DivergedError
 
 _BATCH = 1000
@@ -31,13 +32,15 @@ def diverged(model: nn.Module, images: Tensor, step: int) -> DivergedError:
     return _loss_error("loss", _first_nonfinite(model, images), step)
 
 
-def check_validation_loss(loss: float, model: nn.Module, images: Tensor, step: int) -> None:
-    """Raise DivergedError where the loss on the validation `images` is not finite; the model is left in eval mode.
+def check_validation_loss(loss: float, model: nn.Module, validation: Split, step: int) -> None:
+    """Raise DivergedError where the loss on `validation` is not finite; the model is left in eval mode.
 
     The weights may well be finite then: nan in the images, or batch norm's running variance near zero.
     """
     if not math.isfinite(loss):
-        raise _loss_error("validation loss", _first_nonfinite(model.eval(), images), step)
+        model.eval()
+        layers = (_first_nonfinite(model, inputs) for inputs, _ in validation.batches(_BATCH))
+        raise _loss_error("validation loss", next(filter(None, layers), None), step)
 
 
 def _loss_error(what: str, layer: str | None, step: int) -> DivergedError:
@@ -64,8 +67,7 @@ def _first_nonfinite(model: nn.Module, images: Tensor) -> str | None:
 
     handles = [watch(name, module) for name, module in model.named_modules() if name and not list(module.children())]
     try:
-        for batch in images.split(_BATCH):
-            model(batch)
+        model(images)
     finally:
         for handle in handles:
             handle.remove()

@@ -54,7 +54,7 @@ def evaluate(model: nn.Module, split: Split, batch_size: int | None = None, *, t
 def _run(model: nn.Module, split: Split, batch_size: int, task: Task) -> tuple[float, list[Tensor]]:
     loss, scores = 0.0, list[Tensor]()
     device = next(model.parameters()).device
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
+    for images, labels in split.batches(batch_size):
         output, targets = model(images.to(device)), labels.to(device)
         loss += float(task.total_loss(output, targets))
         scores.append(task.scores(output, targets).float().cpu())
@@ -64,7 +64,7 @@ def _run(model: nn.Module, split: Split, batch_size: int, task: Task) -> tuple[f
 def fitting_batch_size(images: Tensor) -> int:
     """Examples (N, ...) per forward pass without gradients: 1000, and fewer of large ones, down to 16.
 
-    An integer is a token, which a network makes into a vector; it is counted as 64 numbers.
+    A wide integer is a token, which a network makes into a vector; it is counted as 64 numbers.
     """
-    numbers = images[:1].numel() * (1 if images.is_floating_point() else 64)
+    numbers = images[:1].numel() * (64 if images.dtype == torch.int64 else 1)
     return max(min(1000, 2**22 // max(numbers, 1)), 16)

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from sparsify.data.load import Data, Split
@@ -94,8 +93,8 @@ def fit(
     """
     keeper = keeper or NoKeeper()
     device = next(model.parameters()).device
-    validation = _on(data.validation, device)
-    batches = Batches(_on(data.train, device), spec.batch_size, spec.augment, seed)
+    validation = data.validation.to(device)
+    batches = Batches(data.train.to(device), spec.batch_size, spec.augment, seed)
     total = spec.steps.iterations(batches.per_epoch)
     measured_every = max(spec.eval_every.iterations(batches.per_epoch), 1)
     moves = {}
@@ -181,14 +180,10 @@ def _measure(state: State, model: nn.Module, validation: Split, task: Task) -> N
     """Append one row to the history and begin to average the training loss anew."""
     check_weights(model, state.step)
     score = evaluate(model, validation, task=task)
-    check_validation_loss(score.loss, model, validation.images, state.step)
+    check_validation_loss(score.loss, model, validation, state.step)
     history = state.history
     history.step.append(state.step)
     history.train_loss.append(state.loss_sum / max(state.loss_count, 1))
     history.validation_loss.append(score.loss)
     history.validation_accuracy.append(score.value)
     state.loss_sum, state.loss_count = 0.0, 0
-
-
-def _on(split: Split, device: torch.device) -> Split:
-    return Split(split.images.to(device), split.labels.to(device))

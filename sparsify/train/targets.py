@@ -11,18 +11,19 @@ from sparsify.data.load import Data, Split
 from sparsify.train.evaluate import fitting_batch_size
 
 
-def dense_targets(dense: nn.Module, images: Tensor, batch_size: int | None = None) -> Tensor:
+def dense_targets(dense: nn.Module, split: Split, batch_size: int | None = None) -> Tensor:
     """The outputs of `dense` in eval mode, (N, ...) on the CPU; its mode is put back.
 
     Args:
         dense: the network to be held against.
-        images: (N, ...) inputs, moved to the network's device batch by batch.
+        split: its inputs are moved to the network's device batch by batch; its labels are not looked at.
         batch_size: inputs per forward pass; None for what fits in memory.
     """
     device, training = next(dense.parameters()).device, dense.training
     dense.eval()
     with torch.no_grad():
-        outputs = [dense(batch.to(device)).cpu() for batch in images.split(batch_size or fitting_batch_size(images))]
+        size = batch_size or fitting_batch_size(split.images)
+        outputs = [dense(inputs.to(device)).cpu() for inputs, _ in split.batches(size)]
     dense.train(training)
     return torch.cat(outputs)
 
@@ -34,7 +35,7 @@ def without_labels(data: Data, dense: nn.Module, batch_size: int | None = None) 
     """
 
     def relabelled(split: Split) -> Split:
-        return Split(split.images, dense_targets(dense, split.images, batch_size) if len(split) else split.labels)
+        return replace(split, labels=dense_targets(dense, split, batch_size)) if len(split) else split
 
     return replace(
         data, train=relabelled(data.train), validation=relabelled(data.validation), test=relabelled(data.test)

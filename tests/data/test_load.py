@@ -207,3 +207,27 @@ load(DataSpec(source="digits"))
 sys.exit("sklearn" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("normalize", ["standard", "unit", "imagenet", "none"])
+def test_pictures_are_held_as_bytes_and_become_the_same_bits_batch_by_batch(tmp_path, normalize):
+    """Against the same pictures as arrays, which are scaled whole; and the network is told nothing of it."""
+    drawn = np.random.default_rng(0)
+    for number in range(20):
+        file = tmp_path / f"photos/{'ab'[number % 2]}/{number:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(drawn.integers(0, 256, (5, 7, 3), np.uint8)).save(file)
+    data = load(DataSpec(source=f"image-folder:{tmp_path}/photos", normalize=normalize))
+    assert data.train.images.dtype == torch.uint8
+    parts = {"train": data.train, "val": data.validation, "test": data.test}
+    arrays = {f"x_{name}": part.images.numpy() for name, part in parts.items()}
+    labels = {f"y_{name}": part.labels.numpy() for name, part in parts.items()}
+    whole = load(DataSpec(source=save(tmp_path / "a.npz", **arrays, **labels), normalize=normalize), trained=True)
+    for ours, theirs in ((data.train, whole.train), (data.validation, whole.validation), (data.test, whole.test)):
+        assert theirs.scaling is None and theirs.images.dtype == torch.float32
+        assert torch.equal(ours.inputs(slice(None)), theirs.images)
+        assert torch.equal(ours.inputs(torch.tensor([len(ours) - 1, 0])), theirs.images[[len(ours) - 1, 0]])
+        found = list(ours.batches(3))
+        assert torch.equal(torch.cat([images for images, _ in found]), theirs.images)
+        assert torch.equal(torch.cat([labels for _, labels in found]), ours.labels)
+        assert max(len(images) for images, _ in found) <= 3

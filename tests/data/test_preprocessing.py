@@ -51,7 +51,7 @@ def test_photos_become_the_bits_that_the_run_was_fed(photos: Path, tmp_path: Pat
     prepare = preprocessing(tmp_path)
     assert prepare == data.preprocessing and prepare.labels == ("a", "b")
     files = sorted((photos / "test").glob("*/*.png"))
-    assert torch.equal(prepare(*files), data.test.images)
+    assert torch.equal(prepare(*files), data.test.inputs(slice(None)))
     assert torch.equal(prepare(*map(str, files)), prepare(*map(Image.open, files)))
 
 
@@ -71,7 +71,7 @@ def test_the_file_is_enough_to_do_it_by_hand(photos: Path, tmp_path: Path):
     left, top = (round((side - 16) / 2) for side in resized.size)
     pixels = np.asarray(resized.crop((left, top, left + 16, top + 16)), float)
     values = (pixels - said["mean"]) / said["std"]
-    np.testing.assert_allclose(data.test.images[0], np.moveaxis(values, 2, 0), atol=1e-5)
+    np.testing.assert_allclose(data.test.inputs(slice(1))[0], np.moveaxis(values, 2, 0), atol=1e-5)
 
 
 def test_arrays_are_scaled_as_the_run_s_were(tmp_path: Path):

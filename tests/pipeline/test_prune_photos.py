@@ -60,6 +60,12 @@ def test_sizes_that_differ_are_refused_with_the_option_that_mends_it(
     assert done.returncode == 2 and "--image-size 224" in done.stderr
 
 
+def test_a_dry_run_shows_the_network_its_photos(options: tuple[str, ...], sparsify: Callable[..., Any], tmp_path: Path):
+    done = sparsify(*options, "--image-size", 8, "--run-dir", tmp_path / "r", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_network_no_better_than_chance_is_warned_of_once_before_any_work(run: Path):
     told = (run.parent / "stderr").read_text()
     assert told.count("warning: the network as given is right on") == 1

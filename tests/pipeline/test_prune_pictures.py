@@ -58,7 +58,7 @@ def recipe_of(model: str, source: str, weights: str = "a.pth", **data: object) -
 def inputs(recipe: PruneRecipe) -> set[bytes]:
     """Every picture as the network is fed it, rounded, in no order."""
     data = load(recipe.data, trained=True)
-    images = torch.cat([part.images for part in (data.train, data.validation, data.test)])
+    images = torch.cat([part.inputs(slice(None)) for part in (data.train, data.validation, data.test)])
     return {rounded(image) for image in images}
 
 
