@@ -106,7 +106,7 @@ def _group(name: str, weight: Tensor, axis: int) -> Group:
 
 def _kept_because(layer: str, gives_output: bool, keep: Sequence[str]) -> str:
     if gives_output:
-        return f"{layer} gives the network's output"
+        return f"layer {layer} gives the network's output"
     glob = next((glob for glob in keep if matches(layer, glob)), None)
     return "" if glob is None else f"kept, because {layer} matches {glob!r}"
 

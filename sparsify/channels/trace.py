@@ -55,7 +55,7 @@ def _joined(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Joine
     for member in members:
         places: Places = tuple(member.places.get(channel, ()) for channel in range(width))
         if member.kind == "output":
-            obstacles.append(f"{first} gives the network's output")
+            obstacles.append(f"layer {first} gives the network's output")
         elif member.kind == "unsettled":
             obstacles.append(member.name)
         elif member.kind == "parameter" and isinstance(layers[module_of(member.name)], OPAQUE):

@@ -81,8 +81,10 @@ def command(
             "for, else unstructured]",
         ),
     ] = None,
-    sparsity: Annotated[float | None, typer.Option(help="Target: fraction of the prunable weights to remove.")] = None,
-    macs: Annotated[float | None, typer.Option(help="Target: fraction of the MACs that may remain (channel).")] = None,
+    sparsity: Annotated[
+        str | None, typer.Option(help="Target: fraction of the prunable weights to remove: 0.5 or 50%.")
+    ] = None,
+    macs: Annotated[str | None, typer.Option(help="Target: fraction of the MACs that may remain (channel).")] = None,
     size: Annotated[
         str | None,
         typer.Option(
@@ -93,7 +95,7 @@ def command(
     latency: Annotated[str | None, typer.Option(help="Target: largest median latency, 5ms.")] = None,
     speedup: Annotated[str | None, typer.Option(help="Target: least speedup over dense fp32, 2x.")] = None,
     max_drop: Annotated[
-        float | None, typer.Option(help="Largest drop of the metric on validation, absolute: 0.01.")
+        str | None, typer.Option(help="Largest drop of the metric on validation, absolute: 0.01 or 1%.")
     ] = None,
     criterion: Annotated[str, typer.Option(help="What scores a weight (`sparsify ls criteria`).")] = "magnitude",
     allocation: Annotated[
@@ -104,7 +106,8 @@ def command(
         bool, typer.Option("--shuffled", help="Shuffle what goes within each layer: does it matter which weights went?")
     ] = False,
     layer: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB=SPARSITY", help="Sparsity of some layers; 0 leaves them dense.")
+        list[str] | None,
+        typer.Option(metavar="GLOB=SPARSITY", help="Sparsity of some layers, 0.3 or 30%; 0 leaves them dense."),
     ] = None,
     round_to: Annotated[
         int | None,
@@ -168,7 +171,7 @@ def command(
             onnx,
             out,
             pattern=options.mask_pattern(pattern),
-            sparsity=sparsity,
+            sparsity=options.fraction("--sparsity", sparsity),
             criterion=criterion,
             allocation=allocation,
             overrides=options.layers(layer or []),
@@ -184,7 +187,7 @@ def command(
             file,
             out,
             pattern=options.mask_pattern(pattern),
-            sparsity=sparsity,
+            sparsity=options.fraction("--sparsity", sparsity),
             criterion=criterion,
             allocation=allocation or "global",
             overrides=options.layers(layer or []),
@@ -196,8 +199,8 @@ def command(
         prune_recipe(recipe, overrides or [], run_dir, (), dry_run=dry_run, as_json=as_json)
     else:
         asked = {
-            "sparsity": sparsity,
-            "macs": macs,
+            "sparsity": options.fraction("--sparsity", sparsity),
+            "macs": options.fraction("--macs", macs),
             "size": None if size is None else options.size_in_bytes(size),
             "latency_ms": None if latency is None else options.number("--latency", latency, "ms"),
             "speedup": None if speedup is None else options.number("--speedup", speedup, "x"),
@@ -223,7 +226,7 @@ def command(
                 "calibration": calibration,
                 **options.round_to_for(round_to, how, asked),
             },
-            "target": {**asked, "max_drop": max_drop},
+            "target": {**asked, "max_drop": options.fraction("--max-drop", max_drop)},
             "recovery": recovery(
                 options.asked("--model", model), recover, lr=lr, batch_size=batch_size, schedule=schedule
             ),

@@ -61,8 +61,17 @@ def recipe_of(tree: dict[str, Any], overrides: list[str]) -> PruneRecipe:
         return load_checked_prune(json.dumps(tree), "command line", overrides)
     except RecipeError as error:
         faults = [fault for fault in error.faults if isinstance(fault, Fault)]
-        told = [f"{_option(fault)}: expected {fault.expected}, got {fault.got}; {fault.mend}" for fault in faults]
-        raise UsageError("\n".join(told)) from error
+        raise UsageError("\n".join(map(_told, faults))) from error
+
+
+def _told(fault: Fault) -> str:
+    told = f"{_option(fault)}: expected {fault.expected}, got {fault.got}; {fault.mend}"
+    if fault.path != "target" or fault.place.line is None:
+        return told
+    for field in ("sparsity", "macs", "size", "latency_ms", "speedup"):  # which of them: each by its option
+        option = _OPTIONS[f"target.{field}"]
+        told = re.sub(rf"(?<![-\w]){field}\b:?", option, told)
+    return told
 
 
 def _option(fault: Fault) -> str:
@@ -147,7 +156,7 @@ def layers(texts: list[str]) -> dict[str, float]:
         glob, equals, share = text.rpartition("=")
         if not equals or not glob:
             raise UsageError(f"--layer: expected GLOB=SPARSITY such as 'features.0*=0', got {text!r}")
-        found[glob] = number("--layer", share, "")
+        found[glob] = _share("--layer", share)
     return found
 
 
@@ -168,12 +177,23 @@ def _moments(text: str) -> str | dict[str, Any]:
     }
 
 
+def fraction(option: str, text: str | None) -> float | None:
+    """A share, as 0.5 or 50%; None where it was not given."""
+    return None if text is None else _share(option, text)
+
+
+def _share(option: str, text: str) -> float:
+    if not text.strip().endswith("%"):
+        return number(option, text, "")
+    return round(number(option, text, "%") / 100, 12)  # as it would be written
+
+
 def number(option: str, text: str, unit: str) -> float:
     """A number with or without its unit."""
     try:
         return float(text.strip().lower().removesuffix(unit))
     except ValueError:
-        example = {"ms": "5ms", "x": "2x"}.get(unit, "0.5")
+        example = {"ms": "5ms", "x": "2x", "%": "50%"}.get(unit, "0.5")
         raise UsageError(f"{option}: expected a number such as {example}, got {text!r}") from None
 
 

@@ -76,7 +76,7 @@ def test_what_cannot_be_followed_is_masked_in_whole_outputs_and_says_so():
     assert int(rows.sum()) == 4 and sums[rows].min() > sums[~rows].max()
     assert pruned.mask["head.weight"].all() and bool((pruned.model.body.weight[~rows] == 0).all())
     assert pruned.history == [] and "no gradient reaches" in pruned.report.masked_because
-    assert pruned.report.skipped == {"head": "head gives the network's output"}
+    assert pruned.report.skipped == {"head": "layer head gives the network's output"}
     assert pruned.report.sparsity == pruned.mask.sparsity == 64 / 152
     assert pruned.report.channels["widths"]["body"]["after"] == 4
 

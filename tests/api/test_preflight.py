@@ -21,14 +21,14 @@ def test_every_layer_is_named_with_what_becomes_of_it_and_nothing_is_changed():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = preflight(model, IMAGES)
     assert [(row.module, row.status, row.reason) for row in found.rows] == [
-        ("says", "skipped", "says gives the network's output"),
+        ("says", "skipped", "layer says gives the network's output"),
         ("stem", "prunable", ""),
         ("conv1", "prunable", ""),
         ("conv2", "coupled", "stem"),
     ]
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     lines = str(found).splitlines()
-    assert " ".join(lines[0].split()) == "says Linear 5 skipped: says gives the network's output"
+    assert " ".join(lines[0].split()) == "says Linear 5 skipped: layer says gives the network's output"
     assert " ".join(lines[3].split()) == "conv2 Conv2d 8 coupled with stem"
     assert json.loads(json.dumps(found.to_json()))["rows"][2]["module"] == "conv1"
 

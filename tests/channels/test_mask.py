@@ -67,7 +67,7 @@ def test_overrides_keep_and_rounding_hold():
     assert left(mask_channels(module, TOKENS, **asked, overrides={"a.weight": 0}).mask) == {"a": 16, "b": 8, "says": 3}
     kept = mask_channels(module, TOKENS, **asked, keep=["a"])
     assert left(kept.mask)["a"] == 16 and kept.widths["b"].after == 8
-    assert kept.skipped == {"says": "says gives the network's output", "a": "kept, because a matches 'a'"}
+    assert kept.skipped == {"says": "layer says gives the network's output", "a": "kept, because a matches 'a'"}
     small = Two(first=6, second=16)
     narrow = mask_channels(small, TOKENS, sparsity=0.1, scores=sizes(small), round_to=8)
     assert "its 6 units are too few to leave a multiple" in narrow.skipped["a"] and left(narrow.mask)["b"] == 8

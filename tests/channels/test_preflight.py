@@ -23,7 +23,7 @@ ZOO = {
 def test_every_layer_is_named_with_what_becomes_of_it():
     found = preflight(lively(Residual()), IMAGES)
     assert [str(row) for row in found.rows] == [
-        "says: skipped (says gives the network's output)",
+        "says: skipped (layer says gives the network's output)",
         "stem: prunable",
         "conv1: prunable",
         "conv2: coupled with stem",

@@ -101,7 +101,7 @@ def test_asked_and_achieved_are_reported_as_plain_values():
     assert values["sparsity"] >= 0.4 and values["macs_left"] < values["macs_dense"]
     assert values["parameters_left"] < values["parameters_dense"]
     assert values["widths"]["stem"]["coupled"] == ["conv2"]
-    assert values["skipped"] == {"says": "says gives the network's output"}
+    assert values["skipped"] == {"says": "layer says gives the network's output"}
     assert values["difference"] < 1e-9
 
 

@@ -42,7 +42,7 @@ def statuses(module: nn.Module, example: Tensor) -> dict[str, str]:
 def test_ignored_layers_as_a_type_let_the_classifier_lose_outputs():
     removed = remove_channels(lively(Residual()), IMAGES, sparsity=0.7)
     assert removed.module.says.out_features == 5
-    assert removed.report.skipped["says"] == "says gives the network's output"
+    assert removed.report.skipped["says"] == "layer says gives the network's output"
 
 
 def test_frozen_parameters_were_not_pruned():

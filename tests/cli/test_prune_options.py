@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sparsify.cli.prune_options import data, pattern_for, recipe_of, run_name
+from sparsify.cli.prune_options import data, fraction, layers, pattern_for, recipe_of, run_name
 from sparsify.errors import UsageError
 from sparsify.recipe.prune_recipe import KINDS
 
@@ -73,3 +73,31 @@ def test_what_is_said_of_pictures_is_spelled_out_in_the_recipe_and_nothing_else(
 def test_a_fault_in_what_is_said_of_pictures_names_the_option(said: dict[str, Any], message: str):
     with pytest.raises(UsageError, match=message):
         recipe_with(**said)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("50%", 0.5), ("28%", 0.28), (" 0.3 ", 0.3), ("99.5 %", 0.995), ("0", 0.0), (None, None)]
+)
+def test_a_share_is_a_number_or_a_percentage(text: str | None, expected: float | None):
+    assert fraction("--sparsity", text) == expected
+
+
+def test_layers_take_percentages_too():
+    assert layers(["a*=30%", "b=x=0"]) == {"a*": 0.3, "b=x": 0.0}
+
+
+@pytest.mark.parametrize(("text", "example"), [("half", "0.5"), ("half%", "50%"), ("%", "50%")])
+def test_what_is_no_share_is_told_by_its_option(text: str, example: str):
+    with pytest.raises(UsageError, match=rf"^--macs: expected a number such as {example}, got '{text}'"):
+        fraction("--macs", text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [({"latency_ms": 2, "macs": 0.5}, "--macs and --latency"), ({}, "none of them")],
+)
+def test_targets_are_told_by_their_options(asked: dict[str, float], got: str):
+    tree = {"kind": "prune", "name": "a", "trained": {"model": "mlp:4-3-2"}, "data": "digits", "target": asked}
+    every = "--sparsity, --macs, --size, --latency, --speedup"
+    with pytest.raises(UsageError, match=f"expected one of {every}, got {got}; write for example --sparsity 0.5"):
+        recipe_of(tree, [])

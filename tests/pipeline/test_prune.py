@@ -224,7 +224,10 @@ def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--sparsity", 0.5, "--macs", 0.5), "--speedup: expected one of sparsity, macs, size, latency_ms, speedup"),
+        (
+            ("--sparsity", 0.5, "--macs", 0.5),
+            "--speedup: expected one of --sparsity, --macs, --size, --latency, --speedup",
+        ),
         ((), "got none of them"),
         (("--macs", 0.5, "--pattern", "unstructured"), "--macs: expected the pattern channel"),
         (("--sparsity", 0.5, "--round-to", 8), "--round-to: expected the pattern channel, whose counts it rounds"),

@@ -106,5 +106,5 @@ def test_channels_of_a_network_that_cannot_be_followed_are_masked_as_asked_and_t
     assert int((weights["body.weight"] != 0).any(1).sum()) == 4  # the override; 0.1 alone would leave 6
     assert torch.equal(weights["head.weight"], tensors["head.weight"])
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert metrics["skipped.head"] == "head gives the network's output"
+    assert metrics["skipped.head"] == "layer head gives the network's output"
     assert metrics["export.sparsity"] == pytest.approx(24 / 72)
