@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import onnx
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sparsify.errors import CorruptError, SparsifyError, UsageError
@@ -38,7 +39,7 @@ def prune_onnx(
     criterion: str = "magnitude",
     allocation: Allocation | None = None,
     overrides: Mapping[str, float] | None = None,
-    calibration: Path | None = None,
+    calibration: Path | NDArray[Any] | None = None,
     shapes: Mapping[str, Shape] | None = None,
     seed: int = 0,
 ) -> OnnxPruned:
@@ -56,7 +57,7 @@ def prune_onnx(
         criterion: `magnitude`, or `wanda`, which needs `calibration` and compares weights within each output.
         allocation: `global`, `uniform` or `erk`; None is `global` for magnitude and `uniform` for Wanda.
         overrides: Glob over the names of weights and nodes -> sparsity of that layer, 0 for leaving it dense.
-        calibration: `.npz` of arrays by input name, or `.npy` of one; the first axis is the example.
+        calibration: `.npz` of arrays by input name, `.npy` of one, or one array; the first axis is the example.
         shapes: Whole shapes by input name, for made-up inputs where an axis after the first has no size.
         seed: Draws made-up inputs.
 
@@ -72,7 +73,7 @@ def prune_onnx(
     targets = destinations(skeleton, out)
     found = _scorable(find_weights(skeleton), criterion)
     _require_weights(source, found)
-    examples = given_examples(calibration, inputs_in(source, skeleton.model.graph)) if calibration else None
+    examples = None if calibration is None else given_examples(calibration, inputs_in(source, skeleton.model.graph))
     squares = input_norms(skeleton, found.weights, examples, out.parent) if criterion == "wanda" and examples else {}
 
     def score(weight: Weight) -> Tensor:
@@ -103,7 +104,7 @@ def prune_onnx(
 
 
 def _allocation(
-    pattern: Pattern, sparsity: float | None, criterion: str, allocation: Allocation | None, calibration: Path | None
+    pattern: Pattern, sparsity: float | None, criterion: str, allocation: Allocation | None, calibration: object
 ) -> Allocation:
     """Who competes, once the options fit each other."""
     if criterion not in CRITERIA:
@@ -121,9 +122,7 @@ def _allocation(
     if pattern.sparsity is None and (sparsity is None or not 0 <= sparsity < 1):
         raise UsageError(f"sparsity: expected a fraction from 0 to below 1 with pattern {pattern}, got {sparsity}")
     if criterion == "wanda" and calibration is None:
-        raise UsageError(
-            "criterion wanda: expected calibration data, got none; give examples as .npz, or use magnitude"
-        )
+        raise UsageError("criterion wanda: expected calibration data, got none; give examples, or use magnitude")
     if criterion == "wanda" and allocation == "global" and pattern.kind != "nm":
         raise UsageError(
             "criterion wanda: expected allocation uniform or erk, got global; its scores compare weights of one "

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _FOR_RECIPE = frozenset({"recipe", "overrides", "run_dir", "dry_run", "as_json"})
 _FOR_ONNX = frozenset(
-    {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "data", "shape", "seed", "as_json"}
+    {"onnx", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "shape", "seed", "as_json"}
+    | {"data", "image_size", "resize", "normalize", "calibration"}
 )
 _FOR_FILE = frozenset({"file", "out", "pattern", "sparsity", "criterion", "allocation", "layer", "as_json"})
 EXIT_CODES = {"met": 0, "missed": 4, "inconclusive": 5}
@@ -37,7 +38,12 @@ def command(
         typer.Option(help="A model's name or source (`sparsify ls models`): timm:NAME, transformers:PATH."),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Its trained weights: .safetensors, .pt or .pth.")] = None,
-    data: Annotated[str | None, typer.Option(help="The data (`sparsify ls datasets`).")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="The data (`sparsify ls datasets`); with --onnx also FILE.npz by the inputs' names, or FILE.npy."
+        ),
+    ] = None,
     image_size: Annotated[
         int | None,
         typer.Option(help="Pictures: side in pixels that is cropped.  [default: as torchvision or timm has it]"),
@@ -175,7 +181,8 @@ def command(
             criterion=criterion,
             allocation=allocation,
             overrides=options.layers(layer or []),
-            calibration=data,
+            data=None if data is None else options.data(data, image_size, resize, normalize),
+            calibration=calibration,
             shapes=dict(map(read_shape, shape or ())),
             seed=seed,
             as_json=as_json,

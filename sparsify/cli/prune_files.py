@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from sparsify.errors import UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from sparsify.masks.stream import FileReport
     from sparsify.recipe.pattern import Pattern
 
@@ -26,7 +28,8 @@ def prune_graph(
     criterion: str,
     allocation: str | None,
     overrides: Mapping[str, float],
-    calibration: str | None,
+    data: Mapping[str, Any] | None,
+    calibration: int,
     shapes: Mapping[str, tuple[int, ...]],
     seed: int,
     as_json: bool,
@@ -42,11 +45,52 @@ def prune_graph(
         criterion=criterion,
         allocation=allocation,  # pyright: ignore[reportArgumentType]  # checked inside
         overrides=overrides,
-        calibration=None if calibration is None else Path(calibration.removeprefix("npz:")),
+        calibration=None if data is None else _examples(data, path, calibration, seed),
         shapes=shapes,
         seed=seed,
     )
     _tell(json.dumps(done.to_json()) if as_json else done.text(), as_json=as_json)
+
+
+def _examples(data: Mapping[str, Any], graph: Path, count: int, seed: int) -> Path | NDArray[Any]:
+    """A file of arrays by the inputs' names; or training examples of a data set, as a network of it would be fed.
+
+    Args:
+        data: what a recipe's `data` would have; its source may be a file instead.
+        graph: the ONNX file; pictures are brought to the size it takes, unless another is said.
+        count: most examples of a data set; of a file all are taken.
+        seed: of the examples and of the data's split.
+    """
+    source = str(data["source"])
+    if Path(source).suffix.lower() in (".npz", ".npy") and ":" not in source:
+        if unheard := data.keys() - {"source"}:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unheard))
+            raise UsageError(f"{names}: expected pictures, got {source}, whose arrays are fed as they are")
+        return Path(source)
+    import torch
+
+    from sparsify.data.calibration import calibration_batches
+    from sparsify.data.catalogue import parse_source
+    from sparsify.data.load import load
+    from sparsify.data.prepare import prepare
+    from sparsify.recipe.spec import DataSpec
+    from sparsify_export.onnx_check import inputs_of
+
+    said = dict(data)
+    sides = {one.shape[2:] for one in inputs_of(graph) if len(one.shape) == 4}
+    if source.startswith("image-folder:") and len(sides) == 1:
+        height, width = sides.pop()
+        if isinstance(height, int) and height == width:
+            said.setdefault("image_size", height)
+    try:
+        parse_source(source)
+        spec = DataSpec.model_validate(said)
+    except ValueError as error:
+        raise UsageError(f"--data: {error}; or FILE.npz of arrays by the inputs' names") from None
+    prepare(spec)
+    loaded = load(spec, trained=True)
+    drawn = calibration_batches(loaded, min(count, len(loaded.train)), seed)
+    return torch.cat([inputs for inputs, _ in drawn]).numpy()
 
 
 def prune_weights(

@@ -1,19 +1,26 @@
-"""`sparsify prune --file`: what is zero afterwards is what `torch.topk` says, and nothing else has changed."""
+"""`sparsify prune --file` and `--onnx`: what is zero afterwards is what `torch.topk` says; nothing else has changed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from onnx import helper
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
 import sparsify
+from layer_graphs import normal, save_graph, tensors_of
 from sparsify.cli.main import app
-from sparsify.errors import CorruptError, UsageError
+from sparsify.data.calibration import calibration_batches
+from sparsify.data.load import load
+from sparsify.errors import CorruptError, InputOutputError, UsageError
+from sparsify.recipe.spec import DataSpec
 
 SHAPES = {"embed.weight": (40, 8), "a.weight": (12, 8), "b.weight": (6, 12)}
 
@@ -148,3 +155,56 @@ def test_what_cannot_be_meant_is_refused_and_nothing_written(
     with pytest.raises(UsageError, match=message):
         invoke("--file", file, *options)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A graph of pictures of 8x8 in grey: flattened, and one matrix of 64x10."""
+    monkeypatch.chdir(tmp_path)
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"], name="head"),
+    ]
+    return save_graph(tmp_path / "d.onnx", nodes, {"image": ["n", 1, 8, 8]}, {"logits": None}, {"w": normal(64, 10)})
+
+
+def wanda_by_hand(examples: Tensor, weight: Tensor) -> Tensor:
+    """Of each output, the half of |w| times the norm of its input that is largest (Sun et al. 2024, equation 1)."""
+    scores = weight.abs() * examples.flatten(1).norm(dim=0)[:, None]
+    return torch.zeros_like(weight, dtype=torch.bool).scatter(0, scores.topk(32, dim=0).indices, value=True)
+
+
+def test_a_graph_takes_examples_of_a_data_set_by_its_name(graph: Path, tmp_path: Path):
+    done = invoke(
+        "--onnx", graph, "--data", "digits", "--calibration", 96, "--criterion", "wanda", "--sparsity", "50%", "--json"
+    )
+    data = load(DataSpec(source="digits"))
+    examples = torch.cat([inputs for inputs, _ in calibration_batches(data, 96, 0)])
+    kept = torch.from_numpy(tensors_of(tmp_path / "d-pruned.onnx")["w"] != 0)
+    assert torch.equal(kept, wanda_by_hand(examples, torch.from_numpy(normal(64, 10))))
+    assert json.loads(done.stdout)["calibration_examples"] == 96
+
+
+def test_pictures_are_brought_to_the_size_that_the_graph_takes(graph: Path, tmp_path: Path):
+    for i in range(20):
+        (tmp_path / "photos" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 255, (12 + i, 20), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / str(i % 2) / f"{i}.png")
+    done = invoke("--onnx", graph, "--data", "image-folder:photos", "--criterion", "wanda", "--sparsity", 0.5, "--json")
+    document = json.loads(done.stdout)
+    assert document["calibration_examples"] == len(load(DataSpec(source="image-folder:photos", image_size=8)).train)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "digit"], r"--data: expected a dataset's name .*did you mean digits\?; or FILE\.npz"),
+        (["--data", "none.npz"], r"none\.npz: expected calibration data, an \.npy or \.npz file, found none"),
+        (["--data", "x.npy", "--image-size", 8], r"--image-size: expected pictures, got x\.npy"),
+        (["--data", "fold.txt"], r"--data: expected a dataset's name"),
+    ],
+    ids=str,
+)
+def test_other_data_for_a_graph_is_refused_by_its_option(graph: Path, options: list[object], message: str):
+    with pytest.raises((UsageError, InputOutputError), match=message):
+        invoke("--onnx", graph, "--sparsity", 0.5, *options)

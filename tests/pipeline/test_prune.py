@@ -124,12 +124,12 @@ def test_verify_and_gate_take_the_folder(half: Path, sparsify: Sparsify):
 def test_channels_to_a_size_are_searched_from_the_most_there_is(
     trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path, more: tuple[str, ...], most: float
 ):
-    options = ("--pattern", "channel", "--size", "3.8kB", "--recover", "none", "--set", "target.trials=3", *more)
+    options = ("--pattern", "channel", "--size", "4.2kB", "--recover", "none", "--set", "target.trials=3", *more)
     done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
     assert done.returncode == 0, done.stderr
     metrics = metrics_of(tmp_path / "r")
     loaded = (tmp_path / "r/export/onnxruntime-cpu/model.onnx").stat().st_size
-    assert metrics["target.achieved"] == metrics["size.counted_bytes"] == loaded <= 3800
+    assert metrics["target.achieved"] == metrics["size.counted_bytes"] == loaded <= 4200
     tried = [key.removesuffix(".outcome") for key in metrics if key.startswith("trial_") and key.endswith(".outcome")]
     assert metrics["trial_01.sparsity"] == pytest.approx(most)  # of 20 units
     met = [metrics[f"{key}.sparsity"] for key in tried if metrics[f"{key}.outcome"] == "met"]

@@ -43,15 +43,18 @@ class Examples:
             )
 
 
-def given_examples(path: Path, inputs: Sequence[Input]) -> Examples:
+def given_examples(given: Path | NDArray[Any], inputs: Sequence[Input]) -> Examples:
     """The examples in an `.npz` of arrays named as the inputs, or in an `.npy` or `.npz` of one array for one input.
+
+    An array (N, ...) is taken as such a file's would be.
 
     Raises:
         InputOutputError: The file is absent or cannot be read.
         CorruptError: It is damaged, holds Python objects, or numbers that are not finite.
         UsageError: An input has no array, or one of another type, shape or number of examples.
     """
-    found = _read(path, inputs)
+    path = given if isinstance(given, Path) else Path("calibration data")
+    found = _read(path, inputs) if isinstance(given, Path) else _only_input(given, inputs)
     arrays = {source.name: _fitted(path, source, found[source.name]) for source in inputs}
     whole, batch = _batching(inputs)
     counts = {name: len(array) for name, array in arrays.items() if name not in whole}
@@ -121,6 +124,14 @@ def _read(path: Path, inputs: Sequence[Input]) -> dict[str, NDArray[Any]]:
                 f"{missing[0]!r} is missing"
             )
         return {source.name: archive.read(source.name.lower()) for source in inputs}
+
+
+def _only_input(array: NDArray[Any], inputs: Sequence[Input]) -> dict[str, NDArray[Any]]:
+    if len(inputs) != 1:
+        raise UsageError(
+            f"calibration data: expected a graph of one input, got {_names(inputs)}; give an .npz by those names"
+        )
+    return {inputs[0].name: array}
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
