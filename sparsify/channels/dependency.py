@@ -121,10 +121,17 @@ class Dependencies:
         return Member("", "output" if item.node.type == self._output else "operation", False, 0, item.places)
 
     def cut(self, model: nn.Module, root: str, channels: Sequence[int]) -> None:
-        """Remove the channels from the layer `root` and everywhere else in its group."""
+        """Remove the channels from the layer `root` and everywhere else in its group.
+
+        Raises:
+            Untraceable: torch-pruning cannot; the model may be cut in part.
+        """
         layer = model.get_submodule(root)
         prune = self._graph.get_pruner_of_module(layer).prune_out_channels
-        self._graph.get_pruning_group(layer, prune, list(channels)).prune(record_history=False)
+        try:
+            self._graph.get_pruning_group(layer, prune, list(channels)).prune(record_history=False)
+        except Exception as error:  # it reads every reshape anew, and some it cannot count (ShuffleNet's)
+            raise Untraceable(root, f"a cut that torch-pruning ends in {type(error).__name__}: {error}") from error
 
     def _group(self, found: Sequence[Reached]) -> Group:
         producers: dict[str, Mapping[int, tuple[int, ...]]] = {}

@@ -101,7 +101,7 @@ class _Search:
         plan = self._plan(tier)
         if not plan:
             return False
-        if self._try(plan):
+        if not self._fault(plan):
             return True
         taken = [self._try_alone(root, channels) for root, channels in plan.items()]  # every one, not up to the first
         return any(taken)
@@ -120,14 +120,14 @@ class _Search:
 
     def _try_alone(self, root: str, channels: tuple[int, ...]) -> bool:
         original = [self._alive[root][channel] for channel in channels]
-        if self._try({root: channels}):
+        if not (fault := self._fault({root: channels})):
             return True
         self._refused.update((root, channel) for channel in original)
-        self.skipped[root] = f"{len(channels)} channels with a constant output matter to what follows"
+        self.skipped[root] = f"{len(channels)} channels with a constant output {fault}"
         return False
 
-    def _try(self, plan: Plan) -> bool:
-        """Cut a copy; take it if shapes are as planned and the outputs agree, else leave `work` as it was."""
+    def _fault(self, plan: Plan) -> str:
+        """Cut a copy; take it if shapes are as planned and the outputs agree, else leave `work` and say why."""
         candidate = copy.deepcopy(self.work)
         graph = Dependencies(candidate, self._example[:2])
         alive = {name: list(channels) for name, channels in self._alive.items()}
@@ -135,14 +135,17 @@ class _Search:
             for name, where in group.producers.items():
                 gone = {index for channel in plan.get(group.root, ()) for index in where.get(channel, ())}
                 alive[name] = [original for i, original in enumerate(alive[name]) if i not in gone]
-        for root, channels in plan.items():
-            graph.cut(candidate, root, channels)
+        try:
+            for root, channels in plan.items():
+                graph.cut(candidate, root, channels)
+        except Untraceable as error:
+            return f"cannot be cut: {error.reason}"
         if widths(dict(candidate.named_modules())) != {name: len(channels) for name, channels in alive.items()}:
-            return False
+            return "are coupled with channels that are not"
         if not _agree(_forward(candidate, self._example), self._expected):
-            return False
+            return "matter to what follows"
         self.work, self._alive = candidate.requires_grad_(False), alive
-        return True
+        return ""
 
 
 def _forward(model: nn.Module, example: Tensor) -> Tensor:

@@ -272,3 +272,15 @@ def test_random_masks_shrink_to_equal_outputs(seed: int):
     shrunk = shrink(module, torch.randn(4, 3, 8, 8, generator=generator))
     assert shrunk.removed
     assert agree(module, shrunk.model, (3, 8, 8))
+
+
+def test_a_cut_that_torch_pruning_cannot_make_leaves_the_network_whole_and_is_told():
+    """Behind ShuffleNet's shuffles it divides by zero; the network was refused whole for that."""
+    pytest.importorskip("torchvision_schemas")
+    models = pytest.importorskip("torchvision.models", reason="needs torchvision")
+    network = models.shufflenet_v2_x0_5(weights=None, num_classes=3).eval()
+    with torch.no_grad():
+        network.conv5[0].weight[1:] = 0
+    shrunk = shrink(network, torch.randn(2, 3, 64, 64))
+    assert "torch-pruning ends in ZeroDivisionError" in shrunk.skipped["conv5.0"]
+    assert agree(network, shrunk.model, (2, 3, 64, 64)) and shrunk.removed == {}
