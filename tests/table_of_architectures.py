@@ -57,7 +57,12 @@ HEAD = (
 
 def rendered(outcomes: Sequence[Outcome]) -> str:
     """The page."""
-    statuses = Counter(outcome.status for outcome in outcomes)
+    statuses = Counter(
+        "refused"
+        if outcome.status == "refused"
+        else f"{outcome.status} and {'not exported' if outcome.parity is None else 'exported'}"
+        for outcome in outcomes
+    )
     return TEXT.format(
         count=len(outcomes),
         asked=ASKED[0],
