@@ -91,7 +91,7 @@ def preflight(
     Raises:
         UsageError: an argument makes no sense or does not fit the network.
     """
-    pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
+    pattern = Pattern.of(pattern)
     work = copy.deepcopy(unwrapped(model))
     example = example.to(device_of(work))
     if output_transform is not None:

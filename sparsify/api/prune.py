@@ -83,7 +83,7 @@ def prune(
     Raises:
         UsageError: an argument makes no sense or does not fit the network; the message says which and why.
     """
-    pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
+    pattern = Pattern.of(pattern)
     check_criterion(criterion)
     _check_target(pattern, sparsity, macs, round_to)
     work = copy.deepcopy(unwrapped(model))

@@ -148,7 +148,7 @@ def sensitivity(
     Raises:
         UsageError: an argument makes no sense, or a measurement is not a finite number.
     """
-    pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
+    pattern = Pattern.of(pattern)
     check_criterion(criterion)
     if pattern.kind == "channel":
         raise UsageError("sensitivity: expected unstructured, n:m or block, got channel; layers coupled have no own")

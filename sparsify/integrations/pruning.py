@@ -80,7 +80,7 @@ class Pruning:
         loss: Loss | None = None,
         seed: int = 0,
     ) -> None:
-        self._pattern = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
+        self._pattern = Pattern.of(pattern)
         if self._pattern.kind == "channel":
             raise UsageError("pattern: expected unstructured, n:m or block in training, got channel; prune before it")
         if self._pattern.sparsity is None:

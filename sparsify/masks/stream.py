@@ -90,7 +90,7 @@ def prune_file(
         UsageError: nothing to prune, a weight that is not finite, or what `select` refuses.
     """
     source, out = Path(source), Path(out)
-    parsed = Pattern.parse(pattern) if isinstance(pattern, str) else pattern
+    parsed = Pattern.of(pattern)
     sharded = source.name.endswith(INDEX)
     paths = [source.with_name(name) for name in shard_names(source)] if sharded else [source]
     told = _Told(progress)

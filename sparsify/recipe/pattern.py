@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from sparsify.errors import UsageError
 from sparsify.recipe.misfit import Misfit, shown
 
 
@@ -49,6 +50,18 @@ class Pattern:
         if first >= second:
             raise _misfit(text)
         return cls("nm", n=first, m=second)
+
+    @classmethod
+    def of(cls, pattern: str | Pattern) -> Pattern:
+        """`pattern`, read where it is text.
+
+        Raises:
+            UsageError: It is no pattern; the message says what was expected.
+        """
+        try:
+            return cls.parse(pattern) if isinstance(pattern, str) else pattern
+        except Misfit as error:
+            raise UsageError(f"pattern: {error}") from None
 
     @property
     def sparsity(self) -> float | None:

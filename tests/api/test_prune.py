@@ -202,7 +202,7 @@ def test_what_makes_no_sense_is_refused(model, values, says):
 
 
 def test_a_pattern_that_is_none_and_a_network_without_layers_are_refused(model):
-    with pytest.raises(ValueError, match="expected a pattern"):
+    with pytest.raises(UsageError, match="expected a pattern"):
         prune(model, sparsity=0.5, pattern="4:2")
     with pytest.raises(UsageError, match="expected linear or convolution layers to prune, got ReLU without"):
         prune(nn.ReLU(), sparsity=0.5)

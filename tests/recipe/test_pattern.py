@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from sparsify.errors import UsageError
 from sparsify.recipe.pattern import Pattern
 
 ADAPTER = TypeAdapter(Pattern)
@@ -70,3 +71,9 @@ def test_a_pattern_made_by_hand_is_checked_too():
     ):
         with pytest.raises(ValueError, match="expected a pattern"):
             Pattern(**wrong)
+
+
+def test_in_python_a_wrong_pattern_is_a_usage_error():
+    with pytest.raises(UsageError, match=r"pattern: expected a pattern.*got 'rows'"):
+        Pattern.of("rows")
+    assert Pattern.of(Pattern.of("2:4")) == Pattern("nm", n=2, m=4)
