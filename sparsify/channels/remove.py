@@ -157,9 +157,10 @@ def _unreachable(asked: Mapping[str, float], cost: Cost, rivals: Contest, found:
     why = "; ".join(f"{layer}: {reason}" for layer, reason in list(found.skipped.items())[:4])
     word = "at most" if name == "sparsity" else "at least"
     left, mend = ("one unit", "") if round_to == 1 else (f"{round_to} channels", ", round to fewer")
+    wanted = "ask for less" if name == "sparsity" else "let more remain"
     return (
-        f"{name}: asked for {wish:g}, but with at least {left} left in each layer it can be {word} {bound:.4g}; ask "
-        f"for less{mend}, or prune with a mask. Layers left alone: {why or 'none'}"
+        f"{name}: asked for {wish:g}, but with at least {left} left in each layer it can be {word} {bound:.4g}; "
+        f"{wanted}{mend}, or prune with a mask. Layers left alone: {why or 'none'}"
     )
 
 

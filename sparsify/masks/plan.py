@@ -32,6 +32,20 @@ class Plan:
     skipped: dict[str, str]
 
 
+def require_some(todo: Plan, pattern: Pattern) -> None:
+    """Refuse a plan by which nothing would be removed.
+
+    Raises:
+        UsageError: The pattern fits no layer, or overrides leave all of them; the message says why of each kind.
+    """
+    if not todo.names and todo.skipped:
+        name, why = next(iter(todo.skipped.items()))
+        raise UsageError(
+            f"pattern {pattern}: expected one that fits a layer, got none that it fits ({name} {why}"
+            f"{f', and {len(todo.skipped) - 1} more' if len(todo.skipped) > 1 else ''}); choose another pattern"
+        )
+
+
 def plan(
     shapes: Mapping[str, tuple[int, ...]],
     *,

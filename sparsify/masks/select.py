@@ -14,7 +14,7 @@ from sparsify.masks.block import block_sums, spread, tile
 from sparsify.masks.exact import keep_highest
 from sparsify.masks.mask import Mask
 from sparsify.masks.nm import keep_n_of_m
-from sparsify.masks.plan import plan
+from sparsify.masks.plan import plan, require_some
 from sparsify.recipe.pattern import Pattern
 
 
@@ -59,6 +59,7 @@ def select(
     scores = {name: scores[name].detach().cpu() for name in sorted(scores)}
     shapes = {name: tuple(score.shape) for name, score in scores.items()}
     todo = plan(shapes, pattern=pattern, sparsity=sparsity, allocation=allocation, overrides=overrides or {}, axes=axes)
+    require_some(todo, pattern)
     _check_finite(scores)
     kept = {name: torch.ones(shapes[name], dtype=torch.bool) for name in todo.skipped}
     for name in todo.names if pattern.kind == "nm" else ():

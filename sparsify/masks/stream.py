@@ -19,7 +19,7 @@ from typing import Any
 from sparsify.errors import CorruptError, UsageError
 from sparsify.masks.allocate import Allocation
 from sparsify.masks.magnitudes import READ
-from sparsify.masks.plan import plan
+from sparsify.masks.plan import plan, require_some
 from sparsify.masks.stream_layer import Layer
 from sparsify.masks.stream_output import Cuts, Output
 from sparsify.recipe.pattern import Pattern
@@ -108,6 +108,7 @@ def prune_file(
             overrides=overrides or {},
             axes=axes or {},
         )
+        require_some(todo, parsed)
         cuts = Cuts({name: Layer(*held[name], parsed, (axes or {}).get(name, 1)) for name in todo.names}, todo.groups)
         outputs = {file.path.name: Output(file, cuts) for file in files}
         if sharded:

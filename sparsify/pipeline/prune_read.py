@@ -23,12 +23,14 @@ class Measured:
     Attributes:
         speedup: Of the pruned network over dense fp32.
         latency_ms: Median of the pruned network.
+        dense_ms: Median of dense.
         aa: Of dense over itself.
         unresolved: Why the machine could tell little apart at that moment, by its A/A; empty where it could.
     """
 
     speedup: Interval
     latency_ms: Interval
+    dense_ms: Interval
     aa: Interval
     unresolved: str = ""
 
@@ -92,4 +94,5 @@ def read_speed(folder: Path) -> Measured:
         )
     latency = Latency.from_json(record)
     doubt = unresolved(latency.aa_interval, latency.equivalence)
-    return Measured(latency.interval, median_interval(latency.sparse_ms), latency.aa_interval, doubt)
+    sparse, dense = median_interval(latency.sparse_ms), median_interval(latency.dense_ms)
+    return Measured(latency.interval, sparse, dense, latency.aa_interval, doubt)

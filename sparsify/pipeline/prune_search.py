@@ -22,6 +22,7 @@ from sparsify.pipeline.prune_verdict import at_most, judge_time, to_spare
 from sparsify.pipeline.scheduler import Scheduler
 from sparsify.pipeline.stage import Stage
 from sparsify.report.prune_results import TrialResult
+from sparsify.report.prune_sentence import amount_told
 from sparsify.stats import Interval
 
 HIGHEST = 0.95
@@ -60,7 +61,9 @@ class _Tried:
     """Whether it meets the target by so much that it will again."""
     gains: bool
     """Whether it is smaller, or faster, than dense at all."""
-    doubt: str
+    dense_meets: bool
+    """Whether the dense network meets the target already."""
+    doubt: str = ""
     """Why its time could not be told."""
 
 
@@ -86,6 +89,11 @@ class Search:
         most = self._try(HIGHEST, or_most=True)
         if most.result.outcome != "met":
             return self._unmet(most)
+        if most.dense_meets:
+            low = self._try(_FINEST)
+            if low.result.outcome == "met":
+                reason = "the dense network meets the target already, so that next to nothing was removed"
+                return self._within_drop(low.network, low.sparsity, reason, met=True)
         least = self._least(most)
         reason = f"the least sparsity found to meet the target, in {counted(len(self._trials), 'trial')}"
         return self._within_drop(least.network, least.sparsity, reason, met=True)
@@ -94,7 +102,9 @@ class Search:
         """Where not even the most that can go meets the target: that, recovered where it gains anything at all."""
         open_ = most.result.outcome == "inconclusive"
         word = "leaves the target open" if open_ else "does not meet the target"
-        reason = f"sparsity {most.sparsity:.4g}, the most there is to try, {word}"
+        assert most.result.achieved is not None
+        gives = amount_told(self._target.kind, most.result.achieved.estimate)
+        reason = f"sparsity {most.sparsity:.4g}, the most there is to try, {word}: it comes to {gives}"
         if most.doubt:
             reason += f" ({most.doubt})"
         if most.gains or most.doubt:
@@ -132,7 +142,8 @@ class Search:
         found, dense = read_size(folder, self._plan.recipe), read_json(folder / "sizes.json")
         result = TrialResult(sparsity=sparsity, outcome=at_most(self._target.size, found), achieved=found)
         gains = found.estimate < dense["dense_fp32"]
-        return _Tried(network, result, sparsity, result.outcome == "met", gains, "")
+        meets = dense["dense_fp32"] <= self._target.size
+        return _Tried(network, result, sparsity, result.outcome == "met", gains, meets)
 
     def _timed(self, network: Stage, sparsity: float, export: Stage) -> _Tried:
         found = self._measure(network)
@@ -140,7 +151,9 @@ class Search:
         result = TrialResult(sparsity=sparsity, outcome=judge_time(self._target, found), achieved=achieved)
         gains = found.speedup.low is not None and found.speedup.low > 1
         doubt = found.unresolved if result.outcome == "inconclusive" else ""
-        return _Tried(network, result, sparsity, to_spare(self._target, found), gains, doubt)
+        limit = self._target.latency_ms
+        meets = limit is not None and at_most(limit, found.dense_ms) == "met"
+        return _Tried(network, result, sparsity, to_spare(self._target, found), gains, meets, doubt)
 
     def _measure(self, network: Stage) -> Measured:
         """Time it; once again where dense came out unequal to itself, as once in twenty, and that left it open."""
@@ -168,30 +181,37 @@ class Search:
         `amount` is what it removes: a fraction of the weights, or of the MACs where those are asked for.
         """
         network = self._recovered(pruned)
-        allowed = self._target.max_drop
-        drop = self._drop(network)
-        if allowed is None or self._held(drop) or self._plan.recipe.removal.pattern.sparsity is not None:
+        drop, allowed = self._drop(network), self._target.max_drop
+        if allowed is None or self._plan.recipe.removal.pattern.sparsity is not None:
             return Chosen(network, tuple(self._trials), reason, met)  # n:m has no less
+        blind = at_most(allowed, drop_of(self._root / DENSE, self._root / DENSE)) != "met"
+        taken = ("met", "inconclusive") if blind else ("met",)
+        more = _blind(drop.n, allowed) if blind else _to_decide(drop, allowed)
+        if (verdict := at_most(allowed, drop)) in taken:
+            return Chosen(network, tuple(self._trials), reason + (more if verdict != "met" else ""), met)
         wanted = replace(self._trial(amount), outcome="met" if met else "missed", drop=drop)
-        low, high, kept = 0.0, amount, None
+        low, high, kept, undecided = 0.0, amount, None, None
         for _ in range(_DROP_TRIALS):
             middle = round((low + high) / 2, 4)
             macs = None if self._target.macs is None else round(1 - middle, 6)
             found = self._recovered(self._plan.pruned(None if macs is not None else middle, macs))
             tried = self._drop(found)
             self._trials.append(replace(self._trial(middle), drop=tried))
-            low, high, kept = (middle, high, found) if self._held(tried) else (low, middle, kept)
-        more = _to_decide(drop, allowed)
-        if kept is None:
-            reason = f"{reason}; no smaller removal tried keeps within the drop{more}"
-            return Chosen(network, tuple(self._trials), reason, met)
-        return Chosen(kept, tuple(self._trials), f"the largest removal found within the drop{more}", False, wanted)
+            told = at_most(allowed, tried)
+            undecided = undecided or (found if told == "inconclusive" else None)  # the first is the largest
+            low, high, kept = (middle, high, found) if told in taken else (low, middle, kept)
+        if kept is not None:
+            within = "not surely beyond the drop" if blind else "within the drop"
+            reason = f"the largest removal found {within}{more}"
+            return Chosen(kept, tuple(self._trials), reason, False, wanted)
+        if undecided is not None and verdict == "missed":
+            reason = "no removal tried is surely within the drop, and this is the largest that is not surely beyond it"
+            return Chosen(undecided, tuple(self._trials), reason, False, wanted)
+        reason = f"{reason}; no smaller removal tried keeps within the drop{more}"
+        return Chosen(network, tuple(self._trials), reason, met)
 
     def _trial(self, amount: float) -> TrialResult:
         return TrialResult(amount) if self._target.macs is None else TrialResult(macs=round(1 - amount, 6))
-
-    def _held(self, drop: Interval) -> bool:
-        return self._target.max_drop is None or at_most(self._target.max_drop, drop) == "met"
 
     def _drop(self, network: Stage) -> Interval:
         return drop_of(self._root / DENSE, self._root / network.path)
@@ -203,3 +223,11 @@ def _to_decide(drop: Interval, allowed: float) -> str:
         return ""
     needed = math.ceil(drop.n * ((drop.high - drop.estimate) / (allowed - drop.estimate)) ** 2)
     return f"; about {needed:,} validation examples, where there are {drop.n:,}, would tell whether the drop is allowed"
+
+
+def _blind(examples: int, allowed: float) -> str:
+    """That no drop as small as `allowed` can be shown on so few examples, and what could."""
+    return (
+        f"; {examples:,} validation examples cannot show a drop of at most {allowed:g}, not even of a network that "
+        "answers as dense does: validate on more"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,11 @@ def asked_told(metrics: Mapping[str, Any]) -> str:
     name = {"latency_ms": "latency", "macs": "share of MACs"}.get(kind, kind)
     name += f" of {_FILES[metrics['size.counted']]}" if kind == "size" else ""
     return f"{name} {_UNITS[kind](float(metrics['target.asked']))}"
+
+
+def amount_told(kind: str, value: float) -> str:
+    """A value of the target `kind` in its own unit."""
+    return _UNITS[kind](value)
 
 
 def drop_told(metrics: Mapping[str, Any], key: str) -> str:
@@ -82,7 +88,9 @@ def _drop(metrics: Mapping[str, Any]) -> str:
     )
     held = "" if metrics.get("run.labelled") else ", held against the dense network for want of labels"
     validation, test = drop_told(metrics, "export.drop"), drop_told(metrics, "export.test_drop")
-    return f"{metric} drops by {validation} on validation and {test} on test{allowed}{held}"
+    chosen = any(re.fullmatch(r"trial_\d+\.drop", name) for name in metrics)
+    searched = ", by which it was chosen on validation; test had no part in that" if chosen else ""
+    return f"{metric} drops by {validation} on validation and {test} on test{allowed}{held}{searched}"
 
 
 def _wanted(metrics: Mapping[str, Any]) -> str:

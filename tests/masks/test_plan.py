@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from sparsify.errors import UsageError
 from sparsify.masks.plan import Group, Plan, plan
+from sparsify.masks.select import select
 from sparsify.recipe.pattern import Pattern
 
 SHAPES = {"out": (10, 8), "conv": (8, 4, 3, 3), "hidden": (16, 20)}
@@ -68,3 +70,9 @@ def test_n_of_m_needs_no_counts():
 def test_what_cannot_be_had_is_refused(pattern: str, sparsity: float | None, overrides: dict[str, float], message: str):
     with pytest.raises(UsageError, match=message):
         planned(pattern, sparsity, **overrides)
+
+
+def test_a_pattern_that_fits_no_layer_is_refused_where_something_is_to_be_removed():
+    scores = {"in": torch.rand(10, 8), "out": torch.rand(10, 6)}
+    with pytest.raises(UsageError, match=r"pattern block:3x7: expected one that fits a layer, got none .* and 1 more"):
+        select(scores, pattern=Pattern.parse("block:3x7"), sparsity=0.5, allocation="uniform")

@@ -150,7 +150,7 @@ def test_a_network_that_does_not_give_enough_is_kept_at_its_most_and_recovered(t
     planted = Planted(tmp_path, speedup=amdahl, reach=0.4)
     chosen = search(planted, {"speedup": 2.0})
     assert chosen.network.path == "trials/most/recovered" and not chosen.met
-    assert chosen.reason == "sparsity 0.4, the most there is to try, does not meet the target"
+    assert chosen.reason == "sparsity 0.4, the most there is to try, does not meet the target: it comes to 1.562x"
     assert [trial.outcome for trial in chosen.trials] == ["missed"]
 
 
@@ -172,7 +172,7 @@ def test_a_machine_that_tells_nothing_leaves_the_target_open(tmp_path: Path):
     planted = Planted(tmp_path, speedup=amdahl, noisy=99)
     chosen = search(planted, {"speedup": 6.6})
     assert [trial.outcome for trial in chosen.trials] == ["inconclusive"] and not chosen.met
-    assert "leaves the target open (dense differs from itself here" in chosen.reason
+    assert "leaves the target open: it comes to 6.90x (dense differs from itself here" in chosen.reason
 
 
 @pytest.mark.parametrize(("asked", "outcome"), [(2.0, "met"), (50.0, "missed")])
@@ -187,7 +187,7 @@ def test_an_interval_around_what_is_asked_leaves_it_open(tmp_path: Path):
     planted = Planted(tmp_path, speedup=lambda _: 2.0, spread=0.02)
     chosen = search(planted, {"speedup": 2.0})
     assert [trial.outcome for trial in chosen.trials] == ["inconclusive"]
-    assert chosen.reason == "sparsity 0.95, the most there is to try, leaves the target open"
+    assert chosen.reason == "sparsity 0.95, the most there is to try, leaves the target open: it comes to 2.000x"
 
 
 def test_time_that_is_not_monotone_still_ends_at_what_was_measured_to_meet_it(tmp_path: Path):
@@ -237,3 +237,32 @@ def test_a_pattern_that_has_no_less_is_kept_whatever_it_costs(tmp_path: Path):
     planted = Planted(tmp_path, drop=lambda _: 0.3)
     chosen = search(planted, {"max_drop": 0.01}, removal={"pattern": "2:4"})
     assert kept(planted, chosen) == 0.5 and not chosen.trials
+
+
+@pytest.mark.parametrize("target", [{"latency_ms": 3.0}, {"size": 12_000}])
+def test_what_dense_meets_already_is_said_after_two_trials(tmp_path: Path, target: dict[str, float]):
+    planted = Planted(tmp_path, speedup=amdahl)
+    chosen = search(planted, target)
+    assert kept(planted, chosen) == 0.01 and len(chosen.trials) == 2 and chosen.met
+    assert chosen.reason.startswith("the dense network meets the target already")
+
+
+def test_where_no_drop_can_be_shown_nothing_is_searched_for_and_more_examples_are_asked_for(tmp_path: Path):
+    """Of 1000 examples without a difference the upper bound is 0.0038."""
+    planted = Planted(tmp_path)
+    chosen = search(planted, {"sparsity": 0.5, "max_drop": 0.001}, removal={})
+    assert kept(planted, chosen) == 0.5 and not chosen.trials
+    assert "1,000 validation examples cannot show a drop of at most 0.001" in chosen.reason
+
+
+def test_where_no_drop_can_be_shown_what_is_surely_beyond_it_is_not_kept(tmp_path: Path):
+    planted = Planted(tmp_path, drop=lambda s: 0.2 if s > 0.3 else 0.0)
+    chosen = search(planted, {"sparsity": 0.5, "max_drop": 0.001}, removal={})
+    assert 0.2 < kept(planted, chosen) <= 0.3 and chosen.wanted is not None
+
+
+def test_what_is_undecided_is_kept_before_what_is_surely_beyond_the_drop(tmp_path: Path):
+    planted = Planted(tmp_path, drop=lambda s: 0.2 if s > 0.3 else 0.008 if s else 0.0)
+    chosen = search(planted, {"sparsity": 0.5, "max_drop": 0.01}, removal={})
+    assert kept(planted, chosen) == 0.25 and chosen.wanted is not None
+    assert chosen.reason.startswith("no removal tried is surely within the drop")
