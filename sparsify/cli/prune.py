@@ -94,11 +94,13 @@ def command(
     size: Annotated[
         str | None,
         typer.Option(
-            help="Target: largest size, 2MB: of the target's model.onnx with channels or sparse-cpu; else, as a dense "
-            "runtime stores every zero, of model/weights.packed, which sparsify.load reads.",
+            help="Target: largest size, 2MB (a number alone is bytes): of the target's model.onnx with channels or "
+            "sparse-cpu; else, as a dense runtime stores every zero, of model/weights.packed, as sparsify.load reads.",
         ),
     ] = None,
-    latency: Annotated[str | None, typer.Option(help="Target: largest median latency, 5ms.")] = None,
+    latency: Annotated[
+        str | None, typer.Option(help="Target: largest median latency, 5ms; a number alone is milliseconds.")
+    ] = None,
     speedup: Annotated[str | None, typer.Option(help="Target: least speedup over dense fp32, 2x.")] = None,
     max_drop: Annotated[
         str | None, typer.Option(help="Largest drop of the metric on validation, absolute: 0.01 or 1%.")
@@ -233,7 +235,7 @@ def command(
                 "calibration": calibration,
                 **options.round_to_for(round_to, how, asked),
             },
-            "target": {**asked, "max_drop": options.fraction("--max-drop", max_drop)},
+            "target": {**asked, "max_drop": options.difference("--max-drop", max_drop)},
             "recovery": recovery(
                 options.asked("--model", model), recover, lr=lr, batch_size=batch_size, schedule=schedule
             ),

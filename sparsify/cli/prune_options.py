@@ -170,6 +170,8 @@ def _moments(text: str) -> str | dict[str, Any]:
     """A word as it is; `0.5,0.5,0.5/0.5,0.5,0.5` as mean and std."""
     mean, slash, std = text.partition("/")
     if not slash:
+        if any(letter in text for letter in "0123456789,"):  # no word, so that only the slash can be missing
+            raise UsageError(f"--normalize: expected a word or MEAN/STD such as 0.5,0.5,0.5/0.2,0.2,0.2, got {text!r}")
         return text
     return {
         name: [number("--normalize", value, "") for value in values.split(",")]
@@ -182,7 +184,21 @@ def fraction(option: str, text: str | None) -> float | None:
     return None if text is None else _share(option, text)
 
 
+def difference(option: str, text: str | None) -> float | None:
+    """A difference of a metric, as 0.01 or 1%, which may be above 1; None where it was not given."""
+    return None if text is None else _number_or_percentage(option, text)
+
+
 def _share(option: str, text: str) -> float:
+    share = _number_or_percentage(option, text)
+    if share > 1 and not text.strip().endswith("%"):
+        raise UsageError(
+            f"{option}: expected a fraction such as 0.5, got {text!r}; if it is a percentage write {share:g}%"
+        )
+    return share
+
+
+def _number_or_percentage(option: str, text: str) -> float:
     if not text.strip().endswith("%"):
         return number(option, text, "")
     return round(number(option, text, "%") / 100, 12)  # as it would be written

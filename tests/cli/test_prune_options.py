@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from sparsify.cli.prune_options import data, fraction, layers, pattern_for, recipe_of, run_name
+from sparsify.cli.prune_options import data, difference, fraction, layers, pattern_for, recipe_of, run_name
 from sparsify.errors import UsageError
 from sparsify.recipe.prune_recipe import KINDS
 
@@ -66,6 +67,7 @@ def test_what_is_said_of_pictures_is_spelled_out_in_the_recipe_and_nothing_else(
             "^--normalize: expected unit or standard or imagenet or none.* did you mean imagenet",
         ),
         ({"normalize": "0.5/0"}, "^--normalize: expected a number above 0"),
+        ({"normalize": "0.5,0.5"}, "^--normalize: expected a word or MEAN/STD such as .*, got '0.5,0.5'$"),
         ({"normalize": "a/0.1"}, "^--normalize: expected a number such as 0.5, got 'a'"),
     ],
     ids=str,
@@ -90,6 +92,16 @@ def test_layers_take_percentages_too():
 def test_what_is_no_share_is_told_by_its_option(text: str, example: str):
     with pytest.raises(UsageError, match=rf"^--macs: expected a number such as {example}, got '{text}'"):
         fraction("--macs", text)
+
+
+@pytest.mark.parametrize("read", [lambda text: fraction("--layer", text), lambda text: layers([f"a*={text}"])])
+def test_a_percentage_without_its_sign_is_told_the_sign(read: Callable[[str], object]):
+    with pytest.raises(UsageError, match=r"^--layer: expected a fraction such as 0.5, got '50'; .* write 50%$"):
+        read("50")
+
+
+def test_a_drop_may_be_above_1_as_a_metric_may():
+    assert [difference("--max-drop", text) for text in ("1%", "2.5", None)] == [0.01, 2.5, None]
 
 
 @pytest.mark.parametrize(
