@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from sparsify.errors import UsageError
-from sparsify.models.head import classes_in
+from sparsify.models.head import outputs_for
 from sparsify.models.library import library
 from sparsify.models.published import PublishedInput
 from sparsify.models.source import Description, Request, Source, State
@@ -17,7 +17,7 @@ from sparsify.models.source_name import SourceName
 
 
 def describe(request: Request, state: State | None) -> Description:
-    """Shape as given, else timm's; classes as given, else the checkpoint's, else timm's."""
+    """Shape as given, else timm's; classes as given or the checkpoint's, else timm's."""
     name, text = request.name.name, request.name.text
     known = _configuration(request.name)
     own = tuple(int(side) for side in known.input_size)
@@ -27,9 +27,7 @@ def describe(request: Request, state: State | None) -> Description:
     options: dict[str, Any] = {}
     if known.fixed_input_size and shape[1:] != own[1:]:
         options["img_size"] = list(shape[1:])
-    classes = request.classes
-    if classes is None and state is not None:
-        classes = classes_in(state, lambda count: _build(text, name, shape[0], count, options))
+    classes = outputs_for(request.classes, state, lambda count: _build(text, name, shape[0], count, options))
     return Description(request.name, shape, classes or int(known.num_classes) or 1000, options)
 
 

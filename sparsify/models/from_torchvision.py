@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from sparsify.errors import UsageError
-from sparsify.models.head import classes_in
+from sparsify.models.head import outputs_for
 from sparsify.models.library import library
 from sparsify.models.published import PublishedInput
 from sparsify.models.source import Description, Request, Source, State
@@ -25,7 +25,7 @@ _OLD_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 def describe(request: Request, state: State | None) -> Description:
-    """Shape as given, else that of its published weights; classes as given, else the checkpoint's, else 1000 or 400."""
+    """Shape as given, else that of its published weights; classes as given or the checkpoint's, else 1000 or 400."""
     name, text = request.name.name, request.name.text
     videos = _videos(request.name)
     shape = request.input_shape or _published_shape(text, name, is_video=name in videos)
@@ -36,9 +36,7 @@ def describe(request: Request, state: State | None) -> Description:
             "choose a timm model, which can be built for any number of channels"
         )
     options = _options(name, shape)
-    classes = request.classes
-    if classes is None and state is not None:
-        classes = classes_in(state, lambda count: _build(text, name, count, options))
+    classes = outputs_for(request.classes, state, lambda count: _build(text, name, count, options))
     return Description(request.name, shape, classes or (400 if name in videos else 1000), options)
 
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from sparsify.models.source import State
 
 # Two numbers of classes no layer's width is likely to follow; only what differs between them is the head.
 _TRIAL = (7, 11)
 
 
-def classes_in(state: Mapping[str, Tensor], construct: Callable[[int], nn.Module]) -> int | None:
+def outputs_for(asked: int | None, state: State | None, construct: Callable[[int], nn.Module]) -> int | None:
+    """As many outputs as asked for, or as the checkpoint has where it has more or nothing is asked; None for neither.
+
+    An ImageNet network on data of three classes keeps its thousand, and class i is output i.
+
+    Args:
+        asked: The data's number of classes, if it is known.
+        state: The checkpoint, if there is one; its keys may carry a prefix.
+        construct: Builds the network for a number of classes.
+    """
+    found = None if state is None else classes_in(state, construct)
+    return found if asked is None or (found is not None and found > asked) else asked
+
+
+def classes_in(state: State, construct: Callable[[int], nn.Module]) -> int | None:
     """The classes of a checkpoint, or None where its keys are not those of the network.
 
     The network is built twice without memory, for two numbers of classes: the parameters whose shape differs are the

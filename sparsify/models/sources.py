@@ -37,8 +37,9 @@ def open_source(
         weights: A checkpoint, as `read_state` takes it. Without: what the source carries itself (a transformers
             folder does), else initial weights from `seed`.
         input_shape: Shape of one input without the batch; needed where the source has none of its own.
-        classes: Number of outputs; else the checkpoint's, else the source's own. A factory, which nobody tells it, may
-            have more: an ImageNet network on data of ten classes keeps its thousand, and class i is output i.
+        classes: Number of outputs; else the checkpoint's, else the source's own. A factory, which nobody tells it, and
+            a checkpoint of torchvision's or timm's may have more: an ImageNet network on data of ten classes keeps its
+            thousand, and class i is output i.
         allow_import: Packages whose code may run.
         seed: Seed of the initial weights.
 

@@ -109,10 +109,17 @@ def test_what_cannot_be_built_says_why(name, shape, says):
         open_source(f"torchvision:{name}", input_shape=shape)
 
 
-def test_weights_of_another_number_of_classes_are_misshapen(tmp_path):
+def test_weights_of_fewer_classes_are_misshapen(tmp_path):
     torch.save(state_of("shufflenet_v2_x0_5", num_classes=6), tmp_path / "a.pth")
-    with pytest.raises(UsageError, match=r"2 misshapen \(fc\.weight: expected \(5, 1024\), got \(6, 1024\)"):
-        open_source("torchvision:shufflenet_v2_x0_5", weights=tmp_path / "a.pth", classes=5)
+    with pytest.raises(UsageError, match=r"2 misshapen \(fc\.weight: expected \(7, 1024\), got \(6, 1024\)"):
+        open_source("torchvision:shufflenet_v2_x0_5", weights=tmp_path / "a.pth", classes=7)
+
+
+def test_weights_of_more_classes_than_the_data_has_keep_their_outputs(tmp_path):
+    state = state_of("shufflenet_v2_x0_5", num_classes=6)
+    torch.save(state, tmp_path / "a.pth")
+    module, network = open_source("torchvision:shufflenet_v2_x0_5", weights=tmp_path / "a.pth", classes=5)
+    assert network.classes == 6 and torch.equal(module.fc.weight, state["fc.weight"])
 
 
 def test_imagenets_weights_give_the_outputs_of_our_own_mobilenet():
