@@ -1,4 +1,7 @@
-"""How a folder of pictures is laid out: a folder a class, in `train/`, `val/` and `test/` or not. Opens no picture."""
+"""How a folder of pictures is laid out: a folder a class, in `train/`, `val/` and `test/` or not; or pictures alone.
+
+Opens no picture.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class Listing:
     """Which pictures there are; class name -> files, both sorted.
 
     Attributes:
-        train: All pictures that have no other part.
+        train: All pictures that have no other part; under the name "" those without a class.
         validation: Those in `val/` or `validation/`; empty if there is none.
         test: Those in `test/`; empty if there is none.
     """
@@ -29,8 +32,8 @@ class Listing:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The training classes in order: a picture's label is its class's position here."""
-        return tuple(self.train)
+        """The training classes in order: a picture's label is its class's position here; empty without classes."""
+        return tuple(name for name in self.train if name)
 
     def files(self) -> list[Path]:
         """Every picture, in an order that the file system has no say in."""
@@ -40,7 +43,8 @@ class Listing:
 def list_folder(path: Path) -> Listing:
     """The pictures under `path`: in `train/`, `val/` and `test/` if `train/` holds folders, else in folders a class.
 
-    Hidden files and files that are no pictures by their suffix are passed over; folders in a class belong to it.
+    A folder that holds pictures and no folder has no classes. Hidden files and files that are no pictures by their
+    suffix are passed over; folders in a class belong to it.
 
     Raises:
         InputOutputError: The folder is absent or cannot be read.
@@ -48,6 +52,8 @@ def list_folder(path: Path) -> Listing:
     """
     if not path.is_dir():
         raise InputOutputError(f"{path}: expected a folder of pictures, got {'a file' if path.exists() else 'nothing'}")
+    if not brings_classes(path):
+        return Listing({"": tuple(_alone(path))}, {}, {})
     if not (path / "train").is_dir() or not _folders(path / "train"):
         return Listing(_classes(path), {}, {})
     listing = Listing(
@@ -62,10 +68,22 @@ def list_folder(path: Path) -> Listing:
     return listing
 
 
+def brings_classes(path: Path) -> bool:
+    """Whether the folder is not pictures alone. Raises `InputOutputError` where it cannot be read."""
+    return bool(_folders(path)) or not _alone(path)
+
+
+def _alone(path: Path) -> list[Path]:
+    return [file for file in _pictures(path) if file.parent == path]
+
+
 def _classes(path: Path) -> dict[str, tuple[Path, ...]]:
     classes = {folder.name: tuple(_pictures(folder)) for folder in _folders(path)}
     if len(classes) < 2:
-        raise UsageError(f"{path}: expected at least two folders, one a class, got {len(classes)}")
+        raise UsageError(
+            f"{path}: expected at least two folders, one a class, got {len(classes)}; pictures without classes lie in "
+            "the folder itself, with no folder beside them"
+        )
     for name, pictures in classes.items():
         if not pictures:
             raise UsageError(f"{path / name}: expected pictures ({' '.join(sorted(SUFFIXES))}), got none")

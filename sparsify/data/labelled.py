@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparsify.data import npz, tokens
-from sparsify.data.catalogue import HF_DATASET, NPZ, TOKENS, parse_source
+from sparsify.data.catalogue import HF_DATASET, IMAGE_FOLDER, NPZ, parse_source
+from sparsify.data.folder import brings_classes
 from sparsify.data.hf_columns import find_columns
 from sparsify.data.hf_files import list_dataset
 from sparsify.data.npz_archive import open_npz
 
 
 def brings_labels(source: str) -> bool:
-    """Whether `source` has labels beside its training inputs; the named data sets and folders of classes always do.
+    """Whether `source` has labels beside its training inputs; the named data sets always do.
 
     Args:
         source: as a recipe writes it.
@@ -24,8 +25,10 @@ def brings_labels(source: str) -> bool:
         UsageError: a dataset on disk has no column to use.
     """
     name, path = parse_source(source)
-    if path is None or name not in (NPZ, TOKENS, HF_DATASET):
+    if path is None:
         return True
+    if name == IMAGE_FOLDER:
+        return brings_classes(path)
     if name == HF_DATASET:
         return find_columns(str(path), list_dataset(path).train.features).labels is not None
     pairs = [(names[0], names[-1]) for names in (npz.TRAIN if name == NPZ else tokens.TRAIN)]

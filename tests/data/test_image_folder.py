@@ -43,6 +43,15 @@ def test_classes_are_folders_in_order_of_name(pets):
     assert source.validation is None and source.test is None
 
 
+def test_pictures_alone_are_without_labels(tmp_path):
+    for name, value in (("b.png", 1), ("a.png", 2)):
+        picture(tmp_path / name, flat(value))
+    source = read_image_folder(tmp_path, framing=None)
+    assert source.kind == "none" and source.classes == 0 and source.class_names == ()
+    assert source.train.inputs[:, 0, 0, 0].tolist() == [2, 1]
+    assert list_folder(tmp_path).files() == [tmp_path / "a.png", tmp_path / "b.png"]
+
+
 def test_parts_are_folders_too(tmp_path):
     for at, part in enumerate(("train", "val", "test")):
         for label, name in enumerate(("a", "b")):

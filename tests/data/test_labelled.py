@@ -28,9 +28,15 @@ def test_it_is_told_by_the_arrays_names(kind: str, arrays: dict[str, np.ndarray]
 
 
 def test_named_data_sets_and_folders_have_labels_and_what_is_absent_is_said(tmp_path: Path):
+    (tmp_path / "cat").mkdir()
     assert brings_labels("digits") and brings_labels(f"image-folder:{tmp_path}")
     with pytest.raises(InputOutputError):
         brings_labels(f"npz:{tmp_path / 'none.npz'}")
+
+
+def test_pictures_alone_have_none(tmp_path: Path):
+    (tmp_path / "a.jpg").touch()
+    assert not brings_labels(f"image-folder:{tmp_path}")
 
 
 def test_a_dataset_on_disk_tells_it_by_its_columns(tmp_path: Path):

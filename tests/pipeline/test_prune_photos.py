@@ -60,6 +60,20 @@ def test_sizes_that_differ_are_refused_with_the_option_that_mends_it(
     assert done.returncode == 2 and "--image-size 224" in done.stderr
 
 
+def test_photos_in_no_folders_are_held_against_the_dense_network(
+    options: tuple[str, ...], sparsify: Callable[..., Any], tmp_path: Path
+):
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for file in Path(options[options.index("--data") + 1].partition(":")[2]).rglob("*.jpg"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    asked = list(options)
+    asked[options.index("--data") + 1] = f"image-folder:{folder}"
+    done = sparsify(*asked, "--image-size", 8, "--run-dir", tmp_path / "r")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r/metrics.json").read_text())["run.task"] == "agreement"
+
+
 def test_a_dry_run_shows_the_network_its_photos(options: tuple[str, ...], sparsify: Callable[..., Any], tmp_path: Path):
     done = sparsify(*options, "--image-size", 8, "--run-dir", tmp_path / "r", "--dry-run")
     assert done.returncode == 0, done.stderr
