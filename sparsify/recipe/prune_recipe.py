@@ -191,9 +191,12 @@ class PruneRecipe(Spec):
             mend = "leave round_to out, or write pattern: channel"
             expected = "the pattern channel, whose counts it rounds"
             raise Misfit(("removal", "round_to"), expected=expected, got=str(removal.pattern), mend=mend)
+        path = ("removal", "allocation")
+        if channels and removal.allocation == "erk":
+            mend = "leave the allocation out, or write uniform"
+            raise Misfit(path, expected="global or uniform for the pattern channel", got="erk", mend=mend)
         if removal.allocation != "searched":
             return
-        path = ("removal", "allocation")
         if channels or removal.pattern.sparsity is not None:
             expected, mend = "unstructured or block, whose sparsity is free", "leave the allocation out"
             raise Misfit(path, expected=f"the pattern {expected}", got=str(removal.pattern), mend=mend)

@@ -27,3 +27,9 @@ def test_layers_that_lost_channels_are_not_fitted_to_the_dense_ones():
     tree = TREE | {"removal": {"pattern": "channel"}, "recovery": {"reconstruct": {}}}
     with pytest.raises(ValidationError, match="no reconstruction of layers that have lost channels"):
         PruneRecipe.model_validate(tree)
+
+
+def test_channels_are_not_spread_by_the_shapes_of_matrices():
+    tree = TREE | {"removal": {"pattern": "channel", "allocation": "erk"}}
+    with pytest.raises(ValidationError, match="expected global or uniform for the pattern channel, got erk; leave"):
+        PruneRecipe.model_validate(tree)
