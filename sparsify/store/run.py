@@ -17,6 +17,9 @@ from sparsify.store.resolved import differences, parse_resolved, read_resolved, 
 from sparsify.store.sealed import read_sealed, write_sealed
 from sparsify.store.stage import StageRecord, read_stage
 
+GIVEN = "source"
+"""The kind of a stage that reads a trained network and makes none."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -29,8 +32,8 @@ class Run:
     def open(cls, root: Path, resolved_yaml: str, recipe: Mapping[str, Any]) -> Run:
         """Make the folder for a recipe, or check that it already belongs to the same one.
 
-        A folder in which nothing was begun yet takes a new recipe. `compute` may differ, since it changes no result;
-        the folder keeps the text it was made with.
+        A folder that holds nothing but the network as it was given takes a new recipe. `compute` may differ, since it
+        changes no result; the folder keeps the text it was made with.
         Call it while holding the folder's `RunLock`.
 
         Raises:
@@ -127,8 +130,17 @@ def _require_recipe(root: Path) -> Path:
 
 
 def _has_stages(root: Path) -> bool:
-    """Whether anything was finished, or is half-way; a folder whose first stage failed belongs to nobody yet."""
-    return (root / PARTIAL).exists() or any(Path(name).name == STAGE for name in walk(root))
+    """Whether anything was made, or is half-way; a folder whose first stage failed belongs to nobody yet.
+
+    A network that was only read is nothing made: what is asked of it may have been refused thereafter.
+    """
+    finished = (root / Path(name).parent for name in walk(root) if Path(name).name == STAGE)
+    return (root / PARTIAL).exists() or any(_made(folder) for folder in finished)
+
+
+def _made(stage: Path) -> bool:
+    record = read_stage(stage)
+    return record is not None and record.kind != GIVEN
 
 
 def _require_same(root: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

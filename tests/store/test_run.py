@@ -14,8 +14,8 @@ TEXT = "name: a\ntrain: {lr: 0.1, steps: 1ep}\ncompute: {workers: 1}\n"
 RECIPE = {"name": "a", "train": {"lr": 0.1, "steps": "1ep"}, "compute": {"workers": 1}}
 
 
-def add_stage(run: Run, path: str, **files: str) -> None:
-    with write_stage(run.root / path, kind="k", key=path, spec={}, parents={}, seeds={}, versions={}) as folder:
+def add_stage(run: Run, path: str, kind: str = "k", **files: str) -> None:
+    with write_stage(run.root / path, kind=kind, key=path, spec={}, parents={}, seeds={}, versions={}) as folder:
         for name, text in files.items():
             (folder / name).write_text(text)
 
@@ -46,6 +46,17 @@ def test_a_folder_in_which_nothing_was_begun_takes_another_recipe(tmp_path: Path
     run = Run.open(tmp_path / "r", TEXT, RECIPE)
     Run.open(run.root, TEXT.replace("0.1", "0.2"), {})
     assert Run.load(run.root).recipe["train"]["lr"] == 0.2
+
+
+def test_so_does_one_that_holds_only_the_network_as_it_was_given(tmp_path: Path):
+    run = Run.open(tmp_path / "r", TEXT, RECIPE)
+    add_stage(run, "dense", kind="source", weights="w")
+    Run.check(run.root, {})
+    Run.open(run.root, TEXT.replace("0.1", "0.2"), {})
+    assert Run.load(run.root).recipe["train"]["lr"] == 0.2
+    add_stage(run, "trials/a/pruned", kind="prune", weights="w")
+    with pytest.raises(UsageError, match=r"train\.lr: the folder has 0\.2, the recipe says 0\.1"):
+        Run.open(run.root, TEXT, RECIPE)
 
 
 def test_compute_may_differ(tmp_path: Path):
