@@ -245,7 +245,10 @@ def command(
         made = options.recipe_of(tree, overrides or [])
         if not as_json and (told := recovery_in_words(made)):
             console(stderr=True).print(told, soft_wrap=True)
-        _prune(made, run_dir, (), dry_run=dry_run, as_json=as_json)
+        try:
+            _prune(made, run_dir, (), dry_run=dry_run, as_json=as_json)
+        except UsageError as error:
+            raise options.by_option(error, made) from error
 
 
 def _only(given: list[str], allowed: frozenset[str], beside: str) -> None:

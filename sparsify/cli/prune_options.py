@@ -49,6 +49,7 @@ _OPTIONS = {
     "latency.threads": "--threads",
 }
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_OF_STAGE = re.compile(r"(?:dense|trials/[^\s:]+): (?P<field>[\w.]+)(?P<rest>(?::| is for) .*)", re.DOTALL)
 _LONGEST = 64  # letters of a name
 
 
@@ -79,6 +80,19 @@ def _option(fault: Fault) -> str:
     if fault.place.line is None:  # an override is its own place
         return f"{fault.place}: {fault.path}"
     return next((option for path, option in _OPTIONS.items() if fault.path.startswith(path)), fault.path)
+
+
+def by_option(error: UsageError, recipe: PruneRecipe) -> UsageError:
+    """What a stage refuses, told of the option it came by; any other refusal as it is."""
+    said = _OF_STAGE.fullmatch(str(error))
+    if said is None:
+        return error
+    field = said["field"]
+    paths = [path for path in (f"removal.{field}", f"target.{field}", field) if path in _OPTIONS]
+    if not paths or (paths[0] == f"target.{field}" and getattr(recipe.target, field) is None):
+        return error
+    option = _OPTIONS[paths[0]]
+    return UsageError(f"{option}{said['rest']}".replace(paths[0], option))
 
 
 def run_name(model: str | None, pattern: str, target: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sparsify.cli.prune_options import data, difference, fraction, layers, pattern_for, recipe_of, run_name
+from sparsify.cli.prune_options import by_option, data, difference, fraction, layers, pattern_for, recipe_of, run_name
 from sparsify.errors import UsageError
 from sparsify.recipe.prune_recipe import KINDS
 
@@ -113,3 +113,20 @@ def test_targets_are_told_by_their_options(asked: dict[str, float], got: str):
     every = "--sparsity, --macs, --size, --latency, --speedup"
     with pytest.raises(UsageError, match=f"expected one of {every}, got {got}; write for example --sparsity 0.5"):
         recipe_of(tree, [])
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("trials/sparsity_0.5000/pruned: overrides: 'a*' matches nothing", "--layer: 'a*' matches nothing"),
+        ("trials/sparsity_0.5000/pruned: sparsity: asked for 1", "--sparsity: asked for 1"),
+        ("trials/most/pruned: macs: asked for 1", "trials/most/pruned: macs: asked for 1"),  # nobody asked for MACs
+        (
+            "dense: data.image_size is for image-folder, and digits keeps its size; remove data.image_size",
+            "--image-size is for image-folder, and digits keeps its size; remove --image-size",
+        ),
+        ("r: expected a run of the same recipe, got another", "r: expected a run of the same recipe, got another"),
+    ],
+)
+def test_what_a_stage_refuses_is_told_by_the_option(said: str, told: str):
+    assert str(by_option(UsageError(said), recipe_with())) == told
