@@ -2,8 +2,8 @@
 
 The packed format keeps every bit (-0.0, NaN payloads, any dtype): a bitmask of the elements whose bits are not all
 zero, and those elements' bytes, shuffled so that equal positions of all elements lie together; both zstd. A Gaussian
-layer of 768x768 takes at 90% sparsity .090 to .094 of dense fp32 where the largest weights are kept, by its scale, and
-.100 where chance chose them: the entropy of mask and byte planes is then .098.
+layer of 768x768 takes at 90% sparsity .092 to .096 of dense fp32 where the largest weights are kept, by its scale, and
+.101 to .102 where chance chose them: the entropy of mask and byte planes is then .098.
 Layout, little-endian:
 
     8 bytes  magic "SPKTICKT"       4 bytes  length of the header
@@ -34,7 +34,9 @@ MAGIC = b"SPKTICKT"
 VERSION = 1
 LARGEST = 1 << 33
 """Most bytes `unpack` will produce unless told otherwise."""
-_LEVEL = 19
+# Masks are a 32nd of fp32 and are worth the effort: 10% less than at level 9. Values hardly shrink by more of it: dense
+# ones by 0.7% from level 9 to 19, a pruned tenth by 1%, for 33 and 18 times the processor time.
+_MASK_LEVEL, _VALUE_LEVEL = 19, 9
 _HEADER_LIMIT = 1 << 24
 _DTYPES: dict[str, torch.dtype] = {
     "float64": torch.float64,
@@ -95,8 +97,7 @@ def pack(state: Mapping[str, Tensor]) -> bytes:
         masks.append(np.packbits(mask).tobytes())
         kept.setdefault(tensor.element_size(), []).append(rows[mask])
     values = b"".join(np.concatenate(kept[width]).T.tobytes() for width in sorted(kept))
-    compressor = zstandard.ZstdCompressor(level=_LEVEL)
-    return _seal(entries, compressor.compress(b"".join(masks)), compressor.compress(values))
+    return _seal(entries, zstandard.compress(b"".join(masks), _MASK_LEVEL), zstandard.compress(values, _VALUE_LEVEL))
 
 
 def unpack(data: bytes, *, largest: int = LARGEST) -> dict[str, Tensor]:
