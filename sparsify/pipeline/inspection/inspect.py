@@ -62,12 +62,12 @@ def _run(path: Path) -> dict[str, Any]:
 
     document = describe_run(path)
     exports = [stage for stage in document["stages"] if stage["kind"] == "export"]
-    tickets = [stage["parents"]["ticket"] for stage in exports if stage["path"].startswith("export/")]
-    if not tickets:
+    kept = next((stage for stage in exports if stage["path"].startswith("export/")), None)
+    if kept is None:
         return document | {"exported": None}
     from sparsify.pipeline.inspection.stage import describe_stage
 
-    return document | {"exported": describe_stage(path / tickets[0])}
+    return document | {"exported": describe_stage(path / kept["parents"]["ticket"], path / kept["path"])}
 
 
 def _begins_with(path: Path, magic: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ _HISTORY = "history.json"
 _EXAMPLES = 4
 
 
-def describe_stage(folder: Path) -> dict[str, Any]:
+def describe_stage(folder: Path, export: Path | None = None) -> dict[str, Any]:
     """The document of a stage, or of a folder with a stage's files and no record.
+
+    Args:
+        folder: The stage.
+        export: An export of the network in it, which has its sizes: packing and shrinking it again takes long.
 
     Raises:
         CorruptError: A file that was read is damaged.
@@ -39,7 +44,7 @@ def describe_stage(folder: Path) -> dict[str, Any]:
         "sizes_bytes": _json(folder / _SIZES),
     }
     if any((folder / name).exists() for name in (WEIGHTS, PACKED)):
-        document |= _weights(folder)
+        document |= _weights(folder, None if export is None else _json(export / _SIZES))
     return document
 
 
@@ -70,8 +75,8 @@ def lineage(folder: Path, record: StageRecord) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _weights(folder: Path) -> dict[str, Any]:
-    """Layers and totals, counted from the mask where there is one, and the three sizes."""
+def _weights(folder: Path, known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Layers and totals, counted from the mask where there is one, and the three sizes where they are not known."""
     from sparsify.pipeline.inspection.layers import totals
     from sparsify.pipeline.inspection.tensors import layers_of, sizes_of_state, weights_among
     from sparsify.store.network_weights import load_weights
@@ -81,9 +86,13 @@ def _weights(folder: Path) -> dict[str, Any]:
     masked = load_tensors(folder / _MASK) if (folder / _MASK).exists() else weights
     types = {one["name"]: one["dtype"] for one in layers_of(weights)}
     layers = [one | {"dtype": types.get(one["name"], one["dtype"])} for one in weights_among(layers_of(masked))]
-    sizes = sizes_of_state(weights)
-    if (folder / _NETWORK).exists():
-        sizes["shrunk"] = _shrunk_bytes(folder)
+    if known is not None:
+        sizes = {name: known[name] for name in ("masked", "packed", "shrunk")}
+    else:
+        packed = folder / PACKED
+        sizes = sizes_of_state(weights, packed.stat().st_size if packed.is_file() else None)
+        if (folder / _NETWORK).exists():
+            sizes["shrunk"] = _shrunk_bytes(folder)
     return {"layers": layers, "totals": totals(layers), "sizes_bytes": sizes}
 
 

@@ -22,7 +22,7 @@ def describe_safetensors(path: Path) -> dict[str, Any]:
 
 def describe_packed(path: Path) -> dict[str, Any]:
     """The document of a packed file. Raises `CorruptError` naming the file, `InputOutputError`."""
-    return _document(path, load_packed(path)) | {"metadata": {}}
+    return _document(path, load_packed(path), packed=path.stat().st_size) | {"metadata": {}}
 
 
 def layers_of(tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
@@ -38,12 +38,16 @@ def weights_among(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in layers if one["dtype"] == "bool" or (len(one["shape"]) >= 2 and "float" in one["dtype"])]
 
 
-def sizes_of_state(tensors: Mapping[str, Tensor]) -> dict[str, int | None]:
-    """Bytes masked and packed; the shrunk size needs a network, not only its tensors."""
-    return {"masked": masked_bytes(tensors), "packed": packed_bytes(tensors), "shrunk": None}
+def sizes_of_state(tensors: Mapping[str, Tensor], packed: int | None = None) -> dict[str, int | None]:
+    """Bytes masked and packed, where those are not known; the shrunk size needs a network, not only its tensors."""
+    return {
+        "masked": masked_bytes(tensors),
+        "packed": packed_bytes(tensors) if packed is None else packed,
+        "shrunk": None,
+    }
 
 
-def _document(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _document(path: Path, tensors: Mapping[str, Tensor], packed: int | None = None) -> dict[str, Any]:
     layers = layers_of(tensors)
     mask_only = all(one["dtype"] == "bool" for one in layers)
     return {
@@ -52,6 +56,6 @@ def _document(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "layers": layers,
         "totals": totals(layers),
         "weights": totals(weights_among(layers)),
-        "sizes_bytes": None if mask_only else sizes_of_state(tensors),
+        "sizes_bytes": None if mask_only else sizes_of_state(tensors, packed),
         "file_bytes": path.stat().st_size,
     }

@@ -12,9 +12,10 @@ from sparsify.lottery.ticket import Ticket
 from sparsify.masks.mask import Mask
 from sparsify.models.build import prunable
 from sparsify.pipeline.inspection.stage import describe_stage
+from sparsify.store.network_weights import save_weights
 from sparsify.store.run import Run
 from sparsify.store.stage import read_stage, write_stage
-from sparsify.store.weights import save_tensors
+from sparsify.store.weights import load_tensors, save_tensors
 
 NETWORK = Network("mlp:64-6-4", (1, 8, 8), 4)
 
@@ -77,6 +78,19 @@ def test_three_sizes(root: Path):
     assert not any(bias.any() for bias in biases[:1]), "the fixture's arithmetic rests on biases of 0"
     assert sizes["shrunk"] == 4 * (64 * 3 + 3 + 3 * 4 + 4)
     assert sizes["packed"] < sizes["masked"]
+
+
+def test_sizes_that_are_known_are_not_made_again(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def never(state: object) -> int:
+        raise AssertionError("packed again")
+
+    monkeypatch.setattr("sparsify.pipeline.inspection.tensors.packed_bytes", never)
+    (tmp_path / "sizes.json").write_text('{"masked": 3, "packed": 2, "shrunk": 1, "onnx": 9}')
+    level = root / "replicate_0/level_02"
+    assert describe_stage(level, tmp_path)["sizes_bytes"] == {"masked": 3, "packed": 2, "shrunk": 1}
+    save_weights(tmp_path, load_tensors(level / Ticket.WEIGHTS), packed=True)
+    (tmp_path / "sizes.json").unlink()
+    assert describe_stage(tmp_path)["sizes_bytes"]["packed"] == (tmp_path / "weights.packed").stat().st_size
 
 
 def test_lineage_is_nearest_first_and_each_once(root: Path):
