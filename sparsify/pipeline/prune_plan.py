@@ -20,7 +20,7 @@ from sparsify.errors import InputOutputError, UsageError
 from sparsify.machine import hardware
 from sparsify.models.source_name import SourceName
 from sparsify.pipeline.plan import training_device
-from sparsify.pipeline.prune_specs import CompareStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
+from sparsify.pipeline.prune_specs import CompareStageSpec, ModelStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
 from sparsify.pipeline.stage import Stage
 from sparsify.pipeline.stage_specs import ExportStageSpec, LatencyStageSpec
 from sparsify.recipe.prune_recipe import PruneRecipe
@@ -136,9 +136,9 @@ class PrunePlan:
         ]
 
     def model(self, network: Stage) -> Stage:
-        """The folder that `sparsify.load` reads."""
-        parents = {"network": network.path, "dense": DENSE}
-        return Stage(MODEL, "model", CompareStageSpec(source=self.source), parents, derived=True)
+        """The folder that `sparsify.load` reads; packed where zeros stay in place, which channels do not leave."""
+        spec = ModelStageSpec(packed=self.recipe.removal.pattern.kind != "channel", source=self.source)
+        return Stage(MODEL, "model", spec, {"network": network.path, "dense": DENSE}, derived=True)
 
     def test(self) -> Stage:
         """Dense and chosen on the test set."""

@@ -47,6 +47,13 @@ class RecoverStageSpec(Spec):
     source: SourceSpec = Field(description="The trained network.")
 
 
+class ModelStageSpec(Spec):
+    """The folder that `sparsify.load` reads."""
+
+    packed: bool = Field(description="Whether zeros take no space in it; else its weights are safetensors.")
+    source: SourceSpec = Field(description="The trained network.")
+
+
 class CompareStageSpec(Spec):
     """The one reading of the test set: dense and pruned, example by example."""
 

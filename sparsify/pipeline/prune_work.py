@@ -30,7 +30,7 @@ from sparsify.models.network import Network
 from sparsify.models.saved import save_network
 from sparsify.models.sources import open_source
 from sparsify.pipeline.prune_removal import remove, rule_of
-from sparsify.pipeline.prune_specs import CompareStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
+from sparsify.pipeline.prune_specs import CompareStageSpec, ModelStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
 from sparsify.store.atomic import write_json
 from sparsify.store.weights import save_tensors
 from sparsify.train.evaluate import evaluate
@@ -148,11 +148,11 @@ def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tens
     return Masking(prunable(module), mask_schedule(removal.schedule), rule, scores)
 
 
-def save_model(spec: CompareStageSpec, parents: Mapping[str, Path], out: Path) -> None:
+def save_model(spec: ModelStageSpec, parents: Mapping[str, Path], out: Path) -> None:
     """The folder that `sparsify.load` reads, where what was removed takes no space, and how the network is fed."""
     chosen = Ticket(parents["network"])
     allowed = spec.source.allow_import
-    save_network(out, chosen.module(allow_import=allowed), chosen.network, allow_import=allowed, packed=True)
+    save_network(out, chosen.module(allow_import=allowed), chosen.network, allow_import=allowed, packed=spec.packed)
     Preprocessing.load(parents["dense"]).save(out)
 
 

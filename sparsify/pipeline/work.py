@@ -108,12 +108,11 @@ def _prune(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], ou
     elif kind == "recover":
         spec = prune_specs.RecoverStageSpec.model_validate(values)
         prune_work.recover_network(spec, _data(spec.source.data, "cpu", trained=True), parents, out, keeper)
+    elif kind == "model":
+        prune_work.save_model(prune_specs.ModelStageSpec.model_validate(values), parents, out)
     else:
         spec = prune_specs.CompareStageSpec.model_validate(values)
-        if kind == "model":
-            prune_work.save_model(spec, parents, out)
-        else:
-            prune_work.compare(spec, _data(spec.source.data, "cpu", trained=True), parents, out)
+        prune_work.compare(spec, _data(spec.source.data, "cpu", trained=True), parents, out)
 
 
 def _export(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -> None:

@@ -10,7 +10,11 @@ from sparsify.report.sentence import speed_clauses
 from sparsify.report.words import between, milliseconds, percent, points, ratio, size
 
 _UNITS = {"sparsity": percent, "macs": percent, "size": size, "latency_ms": milliseconds, "speedup": ratio}
-_FILES = {"packed": "model/weights.packed, which sparsify.load reads,", "onnx": "model.onnx, which the runtime loads,"}
+_FILES = {
+    "masked": "model/weights.safetensors, which sparsify.load reads,",
+    "packed": "model/weights.packed, which sparsify.load reads,",
+    "onnx": "model.onnx, which the runtime loads,",
+}
 
 
 def prune_sentence(metrics: Mapping[str, Any]) -> str:
@@ -104,5 +108,6 @@ def _wanted(metrics: Mapping[str, Any]) -> str:
 
 def _size(metrics: Mapping[str, Any]) -> str:
     dense = metrics["size.dense_fp32_bytes"]
-    shares = {name: percent(metrics[f"size.{name}_bytes"] / dense) for name in ("packed", "onnx")}
-    return f"{_FILES['packed']} takes {shares['packed']} of the dense bytes, {_FILES['onnx']} {shares['onnx']}"
+    kept = "masked" if metrics["run.pattern"] == "channel" else "packed"  # what `model/` holds
+    shares = {name: percent(metrics[f"size.{name}_bytes"] / dense) for name in (kept, "onnx")}
+    return f"{_FILES[kept]} takes {shares[kept]} of the dense bytes, {_FILES['onnx']} {shares['onnx']}"

@@ -64,6 +64,7 @@ def test_the_size_is_that_of_the_one_file_of_weights_that_load_reads(half: Path)
     assert {name for name in files if not name.endswith(".json")} == {"weights.packed"}
     packed = (half / "model/weights.packed").stat().st_size
     assert metrics["size.packed_bytes"] == metrics["size.counted_bytes"] == packed
+    assert "model/weights.packed, which sparsify.load reads, takes" in metrics["answer"]
     assert metrics["size.onnx_bytes"] == (half / "export/onnxruntime-cpu/model.onnx").stat().st_size
     kept = load_file(half / "trials/sparsity_0.5000/recovered/weights.safetensors")
     loaded = sparsify_load(half / "model")
@@ -146,6 +147,12 @@ def test_work_is_saved_by_channels_rounded_to_a_width_in_a_folder_named_for_it(
     metrics = metrics_of(root)
     assert metrics["run.pattern"] == "channel" and metrics["target.achieved"] <= 0.7
     assert sparsify_load(root / "model")["hidden1.weight"].shape == (12, 64)
+    files = {path.name for path in (root / "model").iterdir() if path.suffix != ".json"}
+    assert files == {"weights.safetensors"}
+    plain = load_file(root / "model/weights.safetensors")
+    assert metrics["size.masked_bytes"] == sum(one.nbytes for one in plain.values()) < metrics["size.dense_fp32_bytes"]
+    share = f"{metrics['size.masked_bytes'] / metrics['size.dense_fp32_bytes']:.1%}"
+    assert f"model/weights.safetensors, which sparsify.load reads, takes {share} of the dense" in metrics["answer"]
     assert (metrics["channels.hidden1.before"], metrics["channels.hidden1.after"]) == (20, 12)
     report = (root / "report.html").read_text().replace("sparsify-tickets", "")
     assert "<h2>Channels</h2>" in report
