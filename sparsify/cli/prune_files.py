@@ -53,7 +53,9 @@ def prune_graph(
 
 
 def _examples(data: Mapping[str, Any], graph: Path, count: int, seed: int) -> Path | NDArray[Any]:
-    """A file of arrays by the inputs' names; or training examples of a data set, as a network of it would be fed.
+    """A file of arrays by the inputs' names; or training examples of a data set, fed as the graph's metadata says.
+
+    Where it says nothing, or options say otherwise, they are fed as a network of that data would be. Either is told.
 
     Args:
         data: what a recipe's `data` would have; its source may be a file instead.
@@ -69,6 +71,7 @@ def _examples(data: Mapping[str, Any], graph: Path, count: int, seed: int) -> Pa
         return Path(source)
     import torch
 
+    from sparsify.cli.prune_feeding import Feeding
     from sparsify.data.calibration import calibration_batches
     from sparsify.data.catalogue import parse_source
     from sparsify.data.load import load
@@ -76,7 +79,8 @@ def _examples(data: Mapping[str, Any], graph: Path, count: int, seed: int) -> Pa
     from sparsify.recipe.spec import DataSpec
     from sparsify_export.onnx_check import inputs_of
 
-    said = dict(data)
+    feeding = Feeding.of(graph, data)
+    said = feeding.fields()
     sides = {one.shape[2:] for one in inputs_of(graph) if len(one.shape) == 4}
     if source.startswith("image-folder:") and len(sides) == 1:
         height, width = sides.pop()
@@ -90,7 +94,9 @@ def _examples(data: Mapping[str, Any], graph: Path, count: int, seed: int) -> Pa
     prepare(spec)
     loaded = load(spec, trained=True)
     drawn = calibration_batches(loaded, min(count, len(loaded.train)), seed)
-    return torch.cat([inputs for inputs, _ in drawn]).numpy()
+    inputs, told = feeding.feed(torch.cat([inputs for inputs, _ in drawn]).numpy(), loaded.preprocessing)
+    print(f"calibrated on {told}", file=sys.stderr)
+    return inputs
 
 
 def prune_weights(

@@ -145,6 +145,16 @@ class Preprocessing:
         read: dict[str, Any] = {name: values[name] for name in (field.name for field in fields(cls))} | lists
         return cls(**read)
 
+    @classmethod
+    def in_metadata(cls, path: Path, metadata: Mapping[str, str]) -> Preprocessing | None:
+        """What an ONNX file's metadata says; None where it says nothing. Raises `CorruptError` naming the file."""
+        if cls.KEY not in metadata:
+            return None
+        try:
+            return cls.from_json(json.loads(metadata[cls.KEY]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptError(f"{path}: metadata {cls.KEY}: expected our JSON, got {error!r}") from error
+
     def _picture(self, one: str | Path | Image.Image) -> NDArray[np.uint8]:
         from sparsify.data.pictures import Picture, decode, pixels_of
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import helper
@@ -19,6 +22,7 @@ from layer_graphs import normal, save_graph, tensors_of
 from sparsify.cli.main import app
 from sparsify.data.calibration import calibration_batches
 from sparsify.data.load import load
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify.recipe.spec import DataSpec
 
@@ -193,6 +197,49 @@ def test_pictures_are_brought_to_the_size_that_the_graph_takes(graph: Path, tmp_
     done = invoke("--onnx", graph, "--data", "image-folder:photos", "--criterion", "wanda", "--sparsity", 0.5, "--json")
     document = json.loads(done.stdout)
     assert document["calibration_examples"] == len(load(DataSpec(source="image-folder:photos", image_size=8)).train)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> None:
+    for i in range(20):
+        (tmp_path / "photos" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 255, (14, 14, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / str(i % 2) / f"{i}.png")
+
+
+FED = Preprocessing("pictures", (1, 8, 8), (120.0,), (60.0,), 255.0, "grey", 10, "crop", "bicubic")
+
+
+@pytest.mark.parametrize(
+    ("more", "told", "changed"),
+    [
+        ((), "(value - 120) / 60 of pixels 0 to 255, as the graph's metadata says", {}),
+        (("--normalize", "unit"), "as --normalize says", {"mean": (0.0,), "std": (255.0,)}),
+    ],
+    ids=["as it says", "unless told otherwise"],
+)
+def test_pictures_are_fed_as_the_graphs_metadata_says(
+    graph: Path, tmp_path: Path, photos: None, more: tuple[str, ...], told: str, changed: dict[str, Any]
+):
+    model = onnx.load(graph)
+    helper.set_model_props(model, {Preprocessing.KEY: FED.text()})
+    onnx.save(model, graph)
+    done = invoke("--onnx", graph, "--data", "image-folder:photos", "--criterion", "wanda", "--sparsity", 0.5, *more)
+    assert told in " ".join(done.stderr.split())
+    raw = DataSpec(
+        source="image-folder:photos", normalize="none", colour="grey", image_size=8, resize=10, interpolation="bicubic"
+    )
+    data = load(raw)
+    values = torch.cat([inputs for inputs, _ in calibration_batches(data, len(data.train), 0)])
+    fed = replace(FED, **changed)
+    kept = torch.from_numpy(tensors_of(tmp_path / "d-pruned.onnx")["w"] != 0)
+    assert torch.equal(kept, wanda_by_hand((values - fed.mean[0]) / fed.std[0], torch.from_numpy(normal(64, 10))))
+    assert not torch.equal(kept, wanda_by_hand(values - values.mean(), torch.from_numpy(normal(64, 10))))
+
+
+def test_how_examples_were_fed_is_said_where_the_graph_does_not(graph: Path):
+    done = invoke("--onnx", graph, "--data", "digits", "--criterion", "wanda", "--sparsity", 0.5)
+    assert "calibrated on arrays 1x8x8" in done.stderr and "the graph does not say, --normalize does" in done.stderr
 
 
 @pytest.mark.parametrize(

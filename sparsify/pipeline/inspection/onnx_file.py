@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,12 +59,8 @@ def describe_onnx(path: Path) -> dict[str, Any]:
 
 def _fed(path: Path, metadata: Mapping[str, str]) -> str | None:
     """How the network is fed, where one of our exports says so."""
-    if Preprocessing.KEY not in metadata:
-        return None
-    try:
-        return Preprocessing.from_json(json.loads(metadata[Preprocessing.KEY])).told
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptError(f"{path}: metadata {Preprocessing.KEY}: expected our JSON, got {error!r}") from error
+    found = Preprocessing.in_metadata(path, metadata)
+    return None if found is None else found.told
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
