@@ -139,6 +139,15 @@ def test_a_size_is_met_exactly(tmp_path: Path):
     assert 0.7 <= kept(planted, chosen) <= 0.71 and chosen.met
 
 
+def test_packed_weights_are_given_room_to_grow_in_recovery(tmp_path: Path):
+    planted = Planted(tmp_path)
+    chosen = search(planted, {"size": 3000, "trials": 12}, removal={})
+    assert 0.709 <= kept(planted, chosen) <= 0.72  # 3000 less 3%
+    bare = Planted(tmp_path / "bare")
+    bare.root.mkdir()
+    assert 0.7 <= kept(bare, search(bare, {"size": 3000, "trials": 12}, removal={}, recovery={})) <= 0.709
+
+
 def test_the_search_begins_with_the_most_the_network_gives(tmp_path: Path):
     planted = Planted(tmp_path, speedup=amdahl, reach=0.62)
     chosen = search(planted, {"speedup": 2.0})
