@@ -119,8 +119,8 @@ def test_verify_and_gate_take_the_folder(half: Path, sparsify: Sparsify):
 
 @pytest.mark.parametrize(
     ("more", "most"),
-    [((), 0.95), (("--round-to", 8), 0.6), (("--layer", "hidden1=0.5"), 0.5)],
-    ids=["one unit left", "eight units left", "a layer held at half"],
+    [((), 0.95), (("--round-to", 8), 0.6)],
+    ids=["one unit left", "eight units left"],
 )
 def test_channels_to_a_size_are_searched_from_the_most_there_is(
     trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path, more: tuple[str, ...], most: float

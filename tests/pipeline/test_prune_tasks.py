@@ -83,7 +83,7 @@ def test_tokens_are_classified_one_by_one(sparsify: Sparsify, tmp_path: Path, mo
     assert linear and all(((rows != 0).reshape(rows.shape[0], -1, 4).sum(-1) <= 2).all() for rows in linear)
 
 
-@pytest.mark.parametrize("schedule", ["gradual", "rigl", "acdc"])
+@pytest.mark.parametrize("schedule", ["gradual", "rigl"])
 def test_a_schedule_ends_at_the_sparsity_that_was_asked_for(
     schedule: str, finished: Path, sparsify: Sparsify, tmp_path: Path
 ):
