@@ -246,7 +246,7 @@ def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
         (("--pattern", "2:4", "--sparsity", 0.9), "--sparsity: expected sparsity 0.5, which 2:4 implies"),
         (("--sparsity", 0.5, "--criterion", "magnitud"), "--criterion: expected"),
         (("--sparsity", 0.5, "--pattern", "4:2"), "write 2:4 to keep 2 of every 4"),
-        (("--sparsity", 1.5), "--sparsity: expected a number below 1"),
+        (("--sparsity", 1.5), "--sparsity: expected a fraction such as 0.5, got"),
         (("--sparsity", 0.5, "--set", "target.trials=none"), "target.trials"),
         (
             ("--sparsity", 0.5, "--precision", "i8"),
