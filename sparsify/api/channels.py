@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
 from sparsify.api.choice import score
 from sparsify.channels.mask import mask_channels
 from sparsify.channels.remove import remove_channels
+from sparsify.channels.select import Allocation
 from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
 from sparsify.criteria.registry import SOLVERS, Criterion
@@ -40,6 +41,17 @@ class FewerChannels:
     history: History
     report: Mapping[str, Any]
     masked_because: str = ""
+
+
+class _How(TypedDict):
+    """What a removal and a mask of channels are told alike; see `remove_channels`."""
+
+    keep: Sequence[str]
+    round_to: int
+    allocation: Allocation
+    overrides: Mapping[str, float]
+    or_most: bool
+    shuffle: int | None
 
 
 def prune_channels(
@@ -78,32 +90,7 @@ def prune_channels(
     def scores(module: nn.Module) -> Mapping[str, Tensor]:
         return score(replace(context, model=module, names=prunable(module)), criterion, removal)
 
-    try:
-        cut = remove_channels(
-            context.model,
-            example,
-            sparsity=sparsity,
-            macs=macs,
-            scores=scores,
-            keep=keep,
-            round_to=round_to,
-            allocation="global" if allocation == "global" else "uniform",
-            overrides=overrides,
-            or_most=or_most,
-            shuffle=shuffle,
-        )
-    except Untraceable as error:
-        why = str(error)
-    else:
-        whole = Mask.dense(cut.module, prunable(cut.module))
-        return FewerChannels(cut.module, whole, cut.history, cut.report.to_json())
-    if sparsity is None:
-        raise UsageError(f"{why}; its channels can only be masked, which leaves the MACs: ask for a sparsity")
-    masked = mask_channels(
-        context.model,
-        example,
-        sparsity=sparsity,
-        scores=scores(context.model),
+    how = _How(
         keep=keep,
         round_to=round_to,
         allocation="global" if allocation == "global" else "uniform",
@@ -111,5 +98,15 @@ def prune_channels(
         or_most=or_most,
         shuffle=shuffle,
     )
+    try:
+        cut = remove_channels(context.model, example, sparsity=sparsity, macs=macs, scores=scores, **how)
+    except Untraceable as error:
+        why = str(error)
+    else:
+        whole = Mask.dense(cut.module, prunable(cut.module))
+        return FewerChannels(cut.module, whole, cut.history, cut.report.to_json())
+    if sparsity is None:
+        raise UsageError(f"{why}; its channels can only be masked, which leaves the MACs: ask for a sparsity")
+    masked = mask_channels(context.model, example, sparsity=sparsity, scores=scores(context.model), **how)
     masked.mask.apply_(context.model)
     return FewerChannels(context.model, masked.mask, [], masked.to_json(), why)
