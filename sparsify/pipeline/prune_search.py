@@ -97,7 +97,8 @@ class Search:
                 reason = "the dense network meets the target already, so that next to nothing was removed"
                 return self._within_drop(low.network, low.sparsity, reason, met=True)
         least = self._least(most)
-        reason = f"the least sparsity found to meet the target, in {counted(len(self._trials), 'trial')}"
+        room = " with room to spare" if least.to_spare else ""  # a lesser one may have met it by a hair
+        reason = f"the least sparsity found to meet the target{room}, in {counted(len(self._trials), 'trial')}"
         return self._within_drop(least.network, least.sparsity, reason, met=True)
 
     def _unmet(self, most: _Tried) -> Chosen:
