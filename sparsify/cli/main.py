@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import sys
 from importlib import import_module
@@ -66,8 +67,7 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except ClickException as error:  # the parser's own: usage
         error.message = error.message.removeprefix("Value error, ")  # what pydantic, within it, puts before
-        if "--json" in sys.argv:
-            print(json.dumps({"error": error.format_message(), "exit_code": error.exit_code}))
+        _document({"error": error.format_message(), "exit_code": error.exit_code})
         error.show()
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -83,7 +83,16 @@ def main() -> None:
 
 
 def _report(message: str, exit_code: int, **more: object) -> int:
-    if "--json" in sys.argv:
-        print(json.dumps({"error": message, "exit_code": exit_code, **more}))
+    _document({"error": message, "exit_code": exit_code, **more})
     print(f"sparsify: {message}" if exit_code != 3 else message, file=sys.stderr)
     return exit_code
+
+
+def _document(told: dict[str, object]) -> None:
+    """One JSON document, where it was asked for; whoever asked may be gone, and the exit code is the same then."""
+    if "--json" not in sys.argv:
+        return
+    try:
+        print(json.dumps(told), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +60,12 @@ def test_a_target_that_is_missing_is_refused_before_anything_is_trained(tmp_path
 def test_help_and_version():
     assert "bench" in sparsify("--help").stdout
     assert sparsify("--version").stdout.startswith("sparsify ")
+
+
+def test_a_reader_that_is_gone_does_not_change_the_exit_code(tmp_path: Path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "sparsify", "validate", str(tmp_path / "none.yaml"), "--json"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 9 and "Traceback" not in done.stderr and "ignored" not in done.stderr
