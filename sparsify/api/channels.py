@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparsify.api.choice import score
 from sparsify.channels.mask import mask_channels
+from sparsify.channels.reach import only_masked
 from sparsify.channels.remove import remove_channels
 from sparsify.channels.select import Allocation
 from sparsify.channels.untraceable import Untraceable
@@ -106,7 +107,7 @@ def prune_channels(
         whole = Mask.dense(cut.module, prunable(cut.module))
         return FewerChannels(cut.module, whole, cut.history, cut.report.to_json())
     if sparsity is None:
-        raise UsageError(f"{why}; its channels can only be masked, which leaves the MACs: ask for a sparsity")
+        raise UsageError(only_masked(why))
     masked = mask_channels(context.model, example, sparsity=sparsity, scores=scores(context.model), **how)
     masked.mask.apply_(context.model)
     return FewerChannels(context.model, masked.mask, [], masked.to_json(), why)

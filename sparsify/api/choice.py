@@ -16,7 +16,7 @@ from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, allocate
 from sparsify.masks.mask import Mask
 from sparsify.masks.overrides import override_of
-from sparsify.masks.plan import plan
+from sparsify.masks.plan import Plan, plan, require_some
 from sparsify.masks.select import select
 from sparsify.masks.shuffled import shuffled
 from sparsify.train.removal import Removal
@@ -84,6 +84,8 @@ def score(context: Context, criterion: str | Criterion, removal: Removal) -> dic
 def choose(context: Context, removal: Removal, criterion: str | Criterion, *, shuffle: int | None = None) -> Choice:
     """The mask that keeps what the criterion rates highest, as `removal` says; shuffled by a seed, if any.
 
+    What cannot be had is refused before the criterion looks at anything.
+
     Raises:
         UsageError: see `masks.select.select` and the criterion; one that solves for weights cannot be shuffled.
     """
@@ -94,6 +96,7 @@ def choose(context: Context, removal: Removal, criterion: str | Criterion, *, sh
                 "its own mask alone; shuffle another criterion's"
             )
         return _solve(context, removal, criterion)
+    planned(context.weights, removal)
     found = select(
         _score_asked(context, criterion, removal),
         pattern=removal.pattern,
@@ -104,6 +107,24 @@ def choose(context: Context, removal: Removal, criterion: str | Criterion, *, sh
     )
     mask = found.mask if shuffle is None else shuffled(found.mask, removal.pattern, shuffle, removal.axes)
     return Choice(mask, {}, found.skipped)
+
+
+def planned(weights: Mapping[str, Tensor], removal: Removal) -> Plan:
+    """What `removal` will do to these weights, by name.
+
+    Raises:
+        UsageError: it cannot be had: an override matches nothing, the pattern fits no layer, and the like.
+    """
+    todo = plan(
+        {name: tuple(weight.shape) for name, weight in weights.items()},
+        pattern=removal.pattern,
+        sparsity=removal.sparsity,
+        allocation=removal.allocation,
+        overrides=removal.overrides,
+        axes=removal.axes,
+    )
+    require_some(todo, removal.pattern)
+    return todo
 
 
 def _score_asked(context: Context, criterion: str | Criterion, removal: Removal) -> dict[str, Tensor]:
@@ -131,26 +152,18 @@ def _solve(context: Context, removal: Removal, criterion: str) -> Choice:
             "got global; leave the allocation out for uniform"
         )
     weights = context.weights
-    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    todo = plan(
-        shapes,
-        pattern=pattern,
-        sparsity=removal.sparsity,
-        allocation=removal.allocation,
-        overrides=removal.overrides,
-        axes=removal.axes,
-    )
-    fit = {name: shapes[name] for name in todo.names}
+    todo = planned(weights, removal)
     if pattern.sparsity is not None:
-        shares = dict.fromkeys(fit, pattern.sparsity)
+        shares = dict.fromkeys(todo.names, pattern.sparsity)
     else:
         how = "uniform" if removal.allocation == "global" else removal.allocation
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         every = allocate(shapes, removal.target, how, removal.overrides)
-        shares = {name: every[name] for name in fit}
+        shares = {name: every[name] for name in todo.names}
     mask, solved = SOLVERS[criterion](
         context.model, todo.names, context.batches, pattern=pattern, sparsity=shares, progress=context.progress
     )
-    whole = Mask.dense(context.model, tuple(shapes))
+    whole = Mask.dense(context.model, tuple(weights))
     return Choice(Mask(dict(whole) | dict(mask)), solved, todo.skipped)
 
 

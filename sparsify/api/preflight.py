@@ -15,7 +15,7 @@ from sparsify.channels.macs import count_macs
 from sparsify.channels.mask import mask_channels
 from sparsify.channels.preflight import Row, check_globs, matches
 from sparsify.channels.preflight import preflight as follow
-from sparsify.channels.reach import Reach, reach
+from sparsify.channels.reach import Reach, beyond, only_masked, reach
 from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
 from sparsify.criteria.magnitude import magnitude
@@ -46,6 +46,13 @@ class PreflightReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    def beyond(self, asked: Mapping[str, float], *, round_to: int) -> str:
+        """Why channels cannot meet what is asked for, `sparsity` or `macs`, by this reach; empty where they can."""
+        if "macs" in asked and self.masked_because:
+            return only_masked(self.masked_because)
+        skipped = {row.module: row.reason for row in self.rows if row.status == "skipped"}
+        return beyond(asked, sparsity=self.reach.sparsity, macs=self.reach.macs, round_to=round_to, skipped=skipped)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())

@@ -18,6 +18,7 @@ from sparsify.channels.group import Cut, Group
 from sparsify.channels.importance import check_scores
 from sparsify.channels.outputs import output_layers
 from sparsify.channels.preflight import check_globs, matches
+from sparsify.channels.reach import GRACE, beyond
 from sparsify.channels.remove import Width
 from sparsify.channels.select import Allocation
 from sparsify.errors import UsageError
@@ -83,12 +84,14 @@ def mask_channels(
     def removed(going: Mapping[str, Sequence[int]]) -> float:
         return sum(sizes[root] * len(units) for root, units in going.items()) / total
 
-    chosen = rivals.select(lambda going: removed(going) >= sparsity - 1e-12, allocation)
+    chosen = rivals.select(lambda going: removed(going) >= sparsity - GRACE, allocation)
     if chosen is None:
         if not or_most or not any(rivals.most.values()):
+            most = removed(rivals.most)
             raise UsageError(
-                f"sparsity: asked for {sparsity:g}, but with at least one output left in each layer it can be at most "
-                f"{removed(rivals.most):.4g}; ask for less, or prune with the pattern unstructured"
+                beyond(
+                    {"sparsity": sparsity}, sparsity=most, macs=1.0, round_to=round_to, skipped=skipped | rivals.narrow
+                )
             )
         chosen = rivals.most
     gone = {name: chosen.get(group.root, ()) for name, group in groups.items()}

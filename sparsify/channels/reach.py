@@ -1,4 +1,4 @@
-"""How far channels can go: the most that a network gives, as sparsity and as MACs."""
+"""How far channels can go: the most that a network gives, as sparsity and as MACs, and what lies beyond it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from sparsify.criteria.context import Context
 from sparsify.criteria.magnitude import magnitude
 from sparsify.models.build import prunable
 from sparsify.models.history import replay
+
+GRACE = 1e-12
+"""What a target may be missed by: sums in floating point."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,33 @@ def reach(
     cost = Cost(found.groups, shapes, dense)
     weights = sum(map(prod, shapes.values()))
     return Reach(cost.sparsity(rivals.most), cost.macs(rivals.most), weights, dense.total, rivals.narrow)
+
+
+def beyond(
+    asked: Mapping[str, float], *, sparsity: float, macs: float, round_to: int, skipped: Mapping[str, str]
+) -> str:
+    """Why a target lies beyond what a network gives, and what it gives; empty where it can be had.
+
+    Args:
+        asked: `sparsity` or `macs` -> what is asked of it.
+        sparsity: The most that can go.
+        macs: The share of MACs that is then left.
+        round_to: What the channels left are a multiple of.
+        skipped: Layer -> why its channels stay.
+    """
+    fewer = "" if round_to == 1 else f", round to fewer than {round_to} channels"
+    if asked.get("sparsity", 0.0) > sparsity + GRACE:
+        wanted = f"sparsity: asked for {asked['sparsity']:g}, but at most {sparsity:.4g} can go"
+        mend = f"ask for less{fewer}, or prune with the pattern unstructured"
+    elif asked.get("macs", 1.0) < macs - GRACE:
+        wanted = f"macs: asked for {asked['macs']:g}, but at least {macs:.4g} are left"
+        mend = f"let more remain{fewer}"
+    else:
+        return ""
+    alone = "; ".join(f"{layer}: {reason}" for layer, reason in list(skipped.items())[:4])
+    return f"{wanted}; {mend}. Layers left alone: {alone or 'none'}"
+
+
+def only_masked(why: str) -> str:
+    """Why no work can be saved where channels cannot be followed."""
+    return f"{why}; its channels can only be masked, which leaves the MACs: ask for a sparsity"

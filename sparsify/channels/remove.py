@@ -13,12 +13,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparsify.channels.contest import Contest, check_overrides, contest
+from sparsify.channels.contest import check_overrides, contest
 from sparsify.channels.cost import Cost
 from sparsify.channels.importance import check_scores
 from sparsify.channels.macs import Macs, count_macs
 from sparsify.channels.plan import history_of
 from sparsify.channels.preflight import Preflight, inspected, prepared
+from sparsify.channels.reach import GRACE, beyond
 from sparsify.channels.select import Allocation
 from sparsify.channels.untraceable import Untraceable
 from sparsify.channels.verify import Verifier, affordable
@@ -118,17 +119,19 @@ def remove_channels(
     separate, names = ready.module, prunable(ready.module)
     overrides = overrides or {}
     check_overrides(separate, overrides)
+    found, verifier = inspected(ready, example, keep)
     scored = magnitude(Context(separate, names, seed=0)) if scores is None else scores(separate)
     check_scores(separate, scored, names)
-    found, verifier = inspected(ready, example, keep)
     dense = count_macs(separate, example[:1])
     cost = Cost(found.groups, {name: separate.get_parameter(name).shape for name in names}, dense)
     rivals = contest(found.groups, scored, overrides=overrides, round_to=round_to, shuffle=shuffle)
     chosen = rivals.select(_reached(asked, cost), allocation)
     if chosen is None:
-        if not or_most or not any(rivals.most.values()):
-            raise UsageError(_unreachable(asked, cost, rivals, found, round_to))
-        chosen = rivals.most
+        most = rivals.most
+        if not or_most or not any(most.values()):
+            reached = {"sparsity": cost.sparsity(most), "macs": cost.macs(most)}
+            raise UsageError(beyond(asked, **reached, round_to=round_to, skipped=found.skipped | rivals.narrow))
+        chosen = most
     verifier = verifier.on(affordable(example, dense.total))
     return _cut(separate, example, found, verifier, chosen, asked, dense, found.skipped | rivals.narrow)
 
@@ -144,24 +147,10 @@ def _asked(sparsity: float | None, macs: float | None) -> dict[str, float]:
 
 
 def _reached(asked: Mapping[str, float], cost: Cost) -> Callable[[Mapping[str, Sequence[int]]], bool]:
-    """Whether a removal meets the wish, with a grace of 1e-12 for sums in floating point."""
+    """Whether a removal meets the wish."""
     if "sparsity" in asked:
-        return lambda removed: cost.sparsity(removed) >= asked["sparsity"] - 1e-12
-    return lambda removed: cost.macs(removed) <= asked["macs"] + 1e-12
-
-
-def _unreachable(asked: Mapping[str, float], cost: Cost, rivals: Contest, found: Preflight, round_to: int) -> str:
-    most = rivals.most
-    name, wish = next(iter(asked.items()))
-    bound = cost.sparsity(most) if name == "sparsity" else cost.macs(most)
-    why = "; ".join(f"{layer}: {reason}" for layer, reason in list(found.skipped.items())[:4])
-    word = "at most" if name == "sparsity" else "at least"
-    left, mend = ("one unit", "") if round_to == 1 else (f"{round_to} channels", ", round to fewer")
-    wanted = "ask for less" if name == "sparsity" else "let more remain"
-    return (
-        f"{name}: asked for {wish:g}, but with at least {left} left in each layer it can be {word} {bound:.4g}; "
-        f"{wanted}{mend}, or prune with a mask. Layers left alone: {why or 'none'}"
-    )
+        return lambda removed: cost.sparsity(removed) >= asked["sparsity"] - GRACE
+    return lambda removed: cost.macs(removed) <= asked["macs"] + GRACE
 
 
 def _cut(

@@ -49,7 +49,7 @@ _OPTIONS = {
     "latency.threads": "--threads",
 }
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_OF_STAGE = re.compile(r"(?:dense|trials/[^\s:]+): (?P<field>[\w.]+)(?P<rest>(?::| is for) .*)", re.DOTALL)
+_OF_STAGE = re.compile(r"(?:preflight|dense|trials/[^\s:]+): (?P<field>[\w.]+)(?P<rest>(?::| is for) .*)", re.DOTALL)
 _LONGEST = 64  # letters of a name
 
 

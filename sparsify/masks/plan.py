@@ -36,13 +36,14 @@ def require_some(todo: Plan, pattern: Pattern) -> None:
     """Refuse a plan by which nothing would be removed.
 
     Raises:
-        UsageError: The pattern fits no layer, or overrides leave all of them; the message says why of each kind.
+        UsageError: The pattern fits no layer, or overrides leave all of them; the message says why of one.
     """
     if not todo.names and todo.skipped:
         name, why = next(iter(todo.skipped.items()))
+        more = f", and {len(todo.skipped) - 1} more" if len(todo.skipped) > 1 else ""
         raise UsageError(
-            f"pattern {pattern}: expected one that fits a layer, got none that it fits ({name} {why}"
-            f"{f', and {len(todo.skipped) - 1} more' if len(todo.skipped) > 1 else ''}); choose another pattern"
+            f"pattern: expected one that fits a layer, got {pattern}, which fits none ({name} {why}{more}); choose "
+            "another, or leave fewer layers dense"
         )
 
 

@@ -63,8 +63,9 @@ def prune(
 def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path, observer: Observer) -> Chosen:
     """Search, then make, test, export and time what was chosen."""
     dense = plan.dense()
-    known = [dense, plan.model(dense), plan.test(), *plan.exports(dense), *plan.latencies()]
+    known = [plan.preflight(), dense, plan.model(dense), plan.test(), *plan.exports(dense), *plan.latencies()]
     observer.planned([stage.path for stage in known], more=True)  # whatever is chosen, these are its folders
+    scheduler.run([plan.preflight()])
     scheduler.run([dense])
     if doubt := near_chance(root / dense.path, plan.recipe.data):
         observer.warned(doubt)

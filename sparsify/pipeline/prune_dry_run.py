@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparsify.api.preflight import PreflightReport, preflight
+from sparsify.api.preflight import PreflightReport
 from sparsify.data.load import load
 from sparsify.pipeline.dry_run import State, states_of
 from sparsify.pipeline.observer import Silent
 from sparsify.pipeline.preflight import doubts
 from sparsify.pipeline.prune_pictures import with_published_input
 from sparsify.pipeline.prune_plan import PrunePlan, below
-from sparsify.pipeline.prune_search import HIGHEST
-from sparsify.pipeline.prune_work import opened
+from sparsify.pipeline.prune_specs import PruneStageSpec
+from sparsify.pipeline.prune_work import look_over
 from sparsify.pipeline.reuse import Shelf
 from sparsify.pipeline.scheduler import Scheduler
 from sparsify.pipeline.stage import Stage
@@ -78,36 +78,20 @@ def dry_run(recipe: PruneRecipe, run_dir: Path | None, *, reuse: tuple[Path, ...
     plan = PrunePlan.of(recipe)
     if root.exists():
         Run.check(root, recipe.model_dump(mode="json"))
-    data = load(recipe.data, trained=True)
-    module, _ = opened(plan.source, data)
-    removal = recipe.removal
-    found = preflight(
-        module,
-        data.train.inputs(slice(2)),
-        pattern=removal.pattern,
-        overrides=removal.overrides,
-        round_to=removal.round_to,
-    )
+    spec = plan.first().spec
+    assert isinstance(spec, PruneStageSpec)
+    found, refusal = look_over(spec, load(recipe.data, trained=True))
     scheduler = Scheduler(root, workers=1, checkpoint_seconds=0, observer=Silent())
     stages, searched = _stages(plan)
-    doubted = (*doubts(recipe), *_beyond(recipe, found))
-    return PruneDryRun(root, found, states_of(stages, scheduler, Shelf(reuse)), searched, doubted)
-
-
-def _beyond(recipe: PruneRecipe, found: PreflightReport) -> Iterator[str]:
-    """What is asked for and cannot be had."""
-    sparsity, macs = recipe.target.sparsity, recipe.target.macs
-    if sparsity is not None and sparsity > found.reach.sparsity:
-        yield f"target sparsity: asked for {sparsity:g}, but at most {found.reach.sparsity:.4g} can go"
-    if macs is not None and (macs < found.reach.macs or found.masked_because):
-        yield f"target macs: asked for {macs:g}, but at least {found.reach.macs:.4g} are left"
+    doubted = [*doubts(recipe), *([f"it would be refused: {refusal}"] if refusal else [])]
+    return PruneDryRun(root, found, states_of(stages, scheduler, Shelf(reuse)), searched, tuple(doubted))
 
 
 def _stages(plan: PrunePlan) -> tuple[list[Stage], str]:
     """The stages as far as they are known beforehand, and what of a search is not."""
     target = plan.recipe.target
     known = plan.recipe.sparsity is not None or target.macs is not None
-    pruned = plan.pruned(plan.recipe.sparsity, target.macs) if known else plan.pruned(HIGHEST, or_most=True)
+    pruned = plan.first()
     network = plan.recovered(pruned)
     tried = [] if known else [*plan.exports(pruned, below(pruned))[:1]]
     if not known and target.size is None:
@@ -122,4 +106,4 @@ def _stages(plan: PrunePlan) -> tuple[list[Stage], str]:
         )
     elif target.max_drop is not None:
         searched = "Where the drop is larger than allowed, up to four smaller removals are tried, with recovery."
-    return [plan.dense(), pruned, *tried, *recovered, *last], searched
+    return [plan.preflight(), plan.dense(), pruned, *tried, *recovered, *last], searched

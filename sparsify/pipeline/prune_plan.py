@@ -1,5 +1,6 @@
 """The stages of `sparsify prune`, and what each depends on. Torch-free.
 
+preflight/                   what of it can be pruned, and how far
 dense/                       the network as given, and its scores
 trials/sparsity_0.5000/      one sparsity that was tried; the only one, unless a target is searched for
     pruned/  recovered/      without and with recovery
@@ -29,7 +30,9 @@ from sparsify.store.digest import digest, file_sha256
 from sparsify.store.layout import MODEL
 from sparsify_export.targets import skips_zeros
 
-DENSE, TEST = "dense", "test"
+PREFLIGHT, DENSE, TEST = "preflight", "dense", "test"
+HIGHEST = 0.95
+"""The sparsity that a search tries first, or the most the network gives where that is less."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,17 @@ class PrunePlan:
             seed=derive_seed(recipe.seed, "source"),
         )
         return cls(recipe, source)
+
+    def first(self) -> Stage:
+        """The removal that is tried first: the one that is asked for, or, for a search, the most there is."""
+        target = self.recipe.target
+        if self.recipe.sparsity is None and target.macs is None:
+            return self.pruned(HIGHEST, or_most=True)
+        return self.pruned(self.recipe.sparsity, target.macs)
+
+    def preflight(self) -> Stage:
+        """Whether the first removal can be had: refused before anything is scored."""
+        return Stage(PREFLIGHT, "preflight", self.first().spec, derived=True)
 
     def dense(self) -> Stage:
         """The network as it was given."""

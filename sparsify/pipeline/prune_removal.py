@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sparsify.api.channels import FewerChannels, prune_channels
-from sparsify.api.choice import apply_choice, choose, default_allocation
+from sparsify.api.choice import apply_choice, choose, default_allocation, planned
+from sparsify.api.preflight import PreflightReport, preflight
 from sparsify.api.searched import searched_shares
 from sparsify.api.sensitivity import Evaluate
 from sparsify.criteria.context import Context
+from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
-from sparsify.models.build import input_axes, unprunable
+from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.models.network import Network
 from sparsify.recipe.prune_recipe import RemovalSpec
 from sparsify.seeds import derive_seed
@@ -35,6 +37,34 @@ class Removed:
     mask: Mask
     module: nn.Module
     report: dict[str, Any]
+
+
+def survey(
+    module: nn.Module,
+    example: Tensor,
+    removal: RemovalSpec,
+    *,
+    sparsity: float | None,
+    macs: float | None,
+    or_most: bool = False,
+) -> tuple[PreflightReport, str]:
+    """What of `module` can be pruned, and why `remove` would refuse what is asked for; empty where it would not.
+
+    The arguments are those of `remove`, with real inputs; nothing is scored, and nothing changed.
+
+    Raises:
+        UsageError: an override matches no layer.
+    """
+    found = preflight(module, example, pattern=removal.pattern, overrides=removal.overrides, round_to=removal.round_to)
+    if removal.pattern.kind == "channel":
+        asked = {name: value for name, value in (("sparsity", sparsity), ("macs", macs)) if value is not None}
+        possible = or_most and found.reach.sparsity > 0
+        return found, "" if possible else found.beyond(asked, round_to=removal.round_to)
+    try:
+        planned({name: module.get_parameter(name) for name in prunable(module)}, rule_of(removal, module, sparsity))
+    except UsageError as error:
+        return found, str(error)
+    return found, ""
 
 
 def remove(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sparsify.counted import counted
 from sparsify.pipeline.outcome import read_json
-from sparsify.pipeline.prune_plan import DENSE, PrunePlan, below
+from sparsify.pipeline.prune_plan import DENSE, HIGHEST, PrunePlan, below
 from sparsify.pipeline.prune_read import Measured, drop_of, read_size, read_speed, what_counts
 from sparsify.pipeline.prune_verdict import at_most, judge_time, to_spare
 from sparsify.pipeline.scheduler import Scheduler
@@ -25,8 +25,6 @@ from sparsify.report.prune_results import TrialResult
 from sparsify.report.prune_sentence import amount_told
 from sparsify.stats import Interval
 
-HIGHEST = 0.95
-"""The sparsity that is tried first, or the most the network gives where that is less."""
 _FINEST = 0.01
 _DROP_TRIALS = 4
 _PACKING = 0.03

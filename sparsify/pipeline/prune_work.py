@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sparsify.api.preflight import PreflightReport
 from sparsify.channels.macs import count_macs
 from sparsify.criteria.catalogue import CRITERIA
 from sparsify.criteria.context import Context
 from sparsify.criteria.registry import CRITERIA as SCORES_BY
 from sparsify.criteria.registry import SOLVERS
-from sparsify.data.calibration import calibration_batches
+from sparsify.data.calibration import BATCH_SIZE, calibration_batches
 from sparsify.data.load import Data, Split
 from sparsify.data.preprocessing import Preprocessing
 from sparsify.errors import UsageError
@@ -29,7 +30,7 @@ from sparsify.models.build import prunable
 from sparsify.models.network import Network
 from sparsify.models.saved import save_network
 from sparsify.models.sources import open_source
-from sparsify.pipeline.prune_removal import remove, rule_of
+from sparsify.pipeline.prune_removal import remove, rule_of, survey
 from sparsify.pipeline.prune_specs import CompareStageSpec, ModelStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
 from sparsify.store.atomic import write_json
 from sparsify.store.weights import save_tensors
@@ -42,6 +43,7 @@ from sparsify.train.task import TASKS, Task
 from sparsify.train.task_catalogue import TASKS as ENTRIES
 
 SCORE, SCORES, REPORT, FACTS = "score.json", "scores.safetensors", "prune.json", "facts.json"
+PREFLIGHT = "preflight.json"
 
 
 def opened(spec: SourceSpec, data: Data) -> tuple[nn.Module, Network]:
@@ -63,6 +65,26 @@ def opened(spec: SourceSpec, data: Data) -> tuple[nn.Module, Network]:
         allow_import=spec.allow_import,
         seed=spec.seed,
     )
+
+
+def look_over(spec: PruneStageSpec, data: Data) -> tuple[PreflightReport, str]:
+    """What of the network can be pruned, and why what is asked for cannot be had; empty where it can.
+
+    Raises:
+        UsageError: an override matches no layer, or as `opened` does.
+    """
+    module, network = opened(spec.source, data)
+    drawn = min(spec.removal.calibration, len(data.train), BATCH_SIZE)
+    example = calibration_batches(data, drawn, spec.seed)[0][0] if drawn else network.example()
+    return survey(module, example, spec.removal, sparsity=spec.sparsity, macs=spec.macs, or_most=bool(spec.or_most))
+
+
+def preflight_network(spec: PruneStageSpec, data: Data, out: Path) -> None:
+    """Write down what of the network can be pruned; refuse what cannot be had."""
+    found, refusal = look_over(spec, data)
+    if refusal:
+        raise UsageError(refusal)
+    write_json(out / PREFLIGHT, found.to_json())
 
 
 def open_dense(spec: SourceSpec, data: Data, out: Path) -> None:

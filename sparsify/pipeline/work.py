@@ -33,7 +33,7 @@ def work(kind: str, spec: Mapping[str, Any], parents: Mapping[str, Path], out: P
             _export(spec, parents, out)
         case "latency":
             _latency(spec, parents, out)
-        case "source" | "prune" | "recover" | "model" | "compare":
+        case "preflight" | "source" | "prune" | "recover" | "model" | "compare":
             _prune(kind, spec, parents, out, keeper)
         case _:
             raise SparsifyError(f"no such kind of stage: {kind}")
@@ -95,7 +95,10 @@ def _test(values: Mapping[str, Any], parents: Mapping[str, Path], out: Path) -> 
 def _prune(kind: str, values: Mapping[str, Any], parents: Mapping[str, Path], out: Path, keeper: Keeper) -> None:
     from sparsify.pipeline import prune_specs, prune_work
 
-    if kind == "source":
+    if kind == "preflight":
+        spec = prune_specs.PruneStageSpec.model_validate(values)
+        prune_work.preflight_network(spec, _data(spec.source.data, "cpu", trained=True), out)
+    elif kind == "source":
         from sparsify_export.ticket_export import export_dense
 
         source = prune_specs.SourceSpec.model_validate(values)

@@ -13,7 +13,7 @@ from sparsify.criteria.context import Context
 from sparsify.errors import UsageError
 from sparsify.models.build import prunable
 from sparsify.models.network import Network
-from sparsify.pipeline.prune_removal import remove
+from sparsify.pipeline.prune_removal import remove, survey
 from sparsify.recipe.pattern import Pattern
 from sparsify.recipe.prune_recipe import RemovalSpec
 
@@ -88,8 +88,10 @@ def test_the_command_masks_the_same():
     theirs = remove(context, NETWORK, RemovalSpec(pattern=Pattern("channel"), **asked), sparsity=0.2, macs=None)
     assert ours.mask == theirs.mask and int(ours.mask["body.weight"].any(1).sum()) == 6
     assert theirs.report["masked_because"] == ours.report.masked_because and theirs.network == NETWORK
-    with pytest.raises(UsageError, match="its channels can only be masked, which leaves the MACs"):
-        remove(context, NETWORK, RemovalSpec(pattern=Pattern("channel")), sparsity=None, macs=0.5)
+    removal = RemovalSpec(pattern=Pattern("channel"))
+    with pytest.raises(UsageError, match="its channels can only be masked, which leaves the MACs") as refused:
+        remove(context, NETWORK, removal, sparsity=None, macs=0.5)
+    assert survey(model, BATCHES[0][0], removal, sparsity=None, macs=0.5)[1] == str(refused.value)
 
 
 def test_shuffled_as_many_channels_go_of_each_layer_and_others():

@@ -201,6 +201,23 @@ def test_what_makes_no_sense_is_refused(model, values, says):
         prune(model, **values)
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"sparsity": 0.5, "overrides": {"nothing*": 0}}, "overrides: 'nothing.' matches no prunable parameter"),
+        ({"pattern": "2:4", "overrides": {"*": 0}}, "pattern: expected one that fits a layer, got 2:4"),
+        ({"sparsity": 0.5, "pattern": "channel", "overrides": {"nothing": 0}}, "overrides: 'nothing' matches no layer"),
+        ({"sparsity": 0.5, "pattern": "channel", "keep": ["nothing"]}, "keep: 'nothing' matches no layer"),
+    ],
+)
+def test_what_fits_no_layer_is_refused_before_anything_is_scored(model, asked, says):
+    def scores(context: Context) -> dict[str, torch.Tensor]:
+        raise AssertionError("scored")
+
+    with pytest.raises(UsageError, match=says):
+        prune(model, criterion=scores, batches=BATCHES, **asked)
+
+
 def test_a_pattern_that_is_none_and_a_network_without_layers_are_refused(model):
     with pytest.raises(UsageError, match="expected a pattern"):
         prune(model, sparsity=0.5, pattern="4:2")

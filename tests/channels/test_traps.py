@@ -93,7 +93,9 @@ def test_round_to_rounded_down_to_nothing_and_skipped_the_layer():
     narrow = remove_channels(wide, IMAGES, sparsity=0.3, round_to=8)
     assert (narrow.module.conv1.out_channels, narrow.module.conv2.out_channels) == (8, 6)
     assert "too few to leave a multiple" in narrow.report.skipped["conv2"]
-    with pytest.raises(UsageError, match=r"sparsity: asked for 0.9, but .* it can be at most 0.4909"):
+    with pytest.raises(
+        UsageError, match=r"asked for 0.9, but at most 0.4909 can go; .* round to fewer than 8 channels"
+    ):
         remove_channels(wide, IMAGES, sparsity=0.9, round_to=8)
 
 

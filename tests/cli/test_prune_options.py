@@ -119,6 +119,7 @@ def test_targets_are_told_by_their_options(asked: dict[str, float], got: str):
     ("said", "told"),
     [
         ("trials/sparsity_0.5000/pruned: overrides: 'a*' matches nothing", "--layer: 'a*' matches nothing"),
+        ("preflight: pattern: expected one that fits", "--pattern: expected one that fits"),
         ("trials/sparsity_0.5000/pruned: sparsity: asked for 1", "--sparsity: asked for 1"),
         ("trials/most/pruned: macs: asked for 1", "trials/most/pruned: macs: asked for 1"),  # nobody asked for MACs
         (

@@ -74,5 +74,5 @@ def test_what_cannot_be_had_is_refused(pattern: str, sparsity: float | None, ove
 
 def test_a_pattern_that_fits_no_layer_is_refused_where_something_is_to_be_removed():
     scores = {"in": torch.rand(10, 8), "out": torch.rand(10, 6)}
-    with pytest.raises(UsageError, match=r"pattern block:3x7: expected one that fits a layer, got none .* and 1 more"):
+    with pytest.raises(UsageError, match=r"pattern: expected one that fits a layer, got block:3x7, .* and 1 more"):
         select(scores, pattern=Pattern.parse("block:3x7"), sparsity=0.5, allocation="uniform")

@@ -267,6 +267,30 @@ def test_what_cannot_be_meant_is_refused_by_its_option_before_anything_runs(
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--sparsity", 0.5, "--layer", "conv*=0"),
+            "--layer: 'conv*' matches no prunable parameter; there are",
+        ),
+        (("--sparsity", 0.9, "--pattern", "block:7x3"), "--pattern: expected one that fits a layer, got block:7x3"),
+        (
+            ("--sparsity", 0.5, "--pattern", "channel", "--layer", "hidden1=0"),
+            "--sparsity: asked for 0.5, but at most",
+        ),
+        (("--macs", 0.001), "--macs: asked for 0.001, but at least 0.05 are left"),
+    ],
+)
+def test_what_the_network_cannot_give_is_refused_before_it_is_scored(
+    options: tuple[object, ...], message: str, trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert not [path.name for path in (tmp_path / "r").iterdir() if path.name in ("preflight", "dense", "trials")]
+
+
 def test_options_that_would_not_be_heard_are_refused(trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path):
     beside_recipe = sparsify("prune", "recipes/prune-digits.yaml", "--sparsity", 0.9, "--run-dir", tmp_path / "r")
     beside_onnx = sparsify("prune", "--onnx", tmp_path / "a.onnx", "--sparsity", 0.5, "--max-drop", 0.1)

@@ -38,7 +38,8 @@ def test_the_network_the_reach_and_the_stages_of_a_removal(dry: Callable[..., Pr
     assert [(row.module, row.status) for row in plan.network.rows] == [("hidden1", "prunable"), ("output", "skipped")]
     assert plan.network.reach.macs == plan.network.reach.macs_dense * 0.25 / (64 * 16 + 16 * 10)
     assert list(plan.stages.values()) == [
-        (kind, "to run") for kind in ("source", "prune", "recover", "model", "compare", "export", "latency")
+        (kind, "to run")
+        for kind in ("preflight", "source", "prune", "recover", "model", "compare", "export", "latency")
     ]
     assert not (tmp_path / "run").exists() and not plan.searched and not plan.doubts
 
@@ -46,15 +47,30 @@ def test_the_network_the_reach_and_the_stages_of_a_removal(dry: Callable[..., Pr
 def test_a_search_says_how_often(dry: Callable[..., PruneDryRun]):
     plan = dry({"size": 3000, "trials": 5}, pattern="channel")
     assert "up to 5 trials" in plan.searched and "latency" not in [kind for kind, _ in list(plan.stages.values())[:4]]
-    assert "trials/most/pruned" in plan.stages
+    assert "trials/most/pruned" in plan.stages and not plan.doubts
     assert "up to four smaller removals" in dry({"sparsity": 0.5, "max_drop": 0.01}).searched
 
 
-def test_what_cannot_be_had_is_said(dry: Callable[..., PruneDryRun]):
-    assert dry({"sparsity": 0.95}, pattern="channel").doubts == (
-        "target sparsity: asked for 0.95, but at most 0.9375 can go",
-    )
-    assert "at least 0.5 are left" in " ".join(dry({"macs": 0.4}, pattern="channel", round_to=8).doubts)
+@pytest.mark.parametrize(
+    ("target", "removal", "says"),
+    [
+        ({"sparsity": 0.95}, {"pattern": "channel"}, "sparsity: asked for 0.95, but at most 0.9375 can go"),
+        (
+            {"macs": 0.4},
+            {"pattern": "channel", "round_to": 8},
+            "0.5 are left; let more remain, round to fewer",
+        ),
+        ({"size": 3000}, {"pattern": "channel", "overrides": {"hidden1": 0}}, "at most 0 can go"),
+        ({}, {"pattern": "2:4", "overrides": {"*": 0}}, "got 2:4, which fits none (hidden1.weight left dense by"),
+        ({"sparsity": 0.5}, {"pattern": "block:7x3"}, "got block:7x3, which fits none (hidden1.weight is a matrix of"),
+    ],
+    ids=["sparsity", "macs", "a search", "n:m", "blocks"],
+)
+def test_what_would_be_refused_is_said(
+    dry: Callable[..., PruneDryRun], target: dict[str, float], removal: dict[str, Any], says: str
+):
+    (doubt,) = [doubt for doubt in dry(target, **removal).doubts if "round_to" not in doubt]
+    assert doubt.startswith("it would be refused: ") and says in doubt
 
 
 @pytest.mark.slow
