@@ -19,7 +19,6 @@ from sparsify.channels.macs import count_macs
 from sparsify.criteria.catalogue import CRITERIA
 from sparsify.criteria.context import Context
 from sparsify.criteria.registry import CRITERIA as SCORES_BY
-from sparsify.criteria.registry import SOLVERS
 from sparsify.data.calibration import BATCH_SIZE, calibration_batches
 from sparsify.data.load import Data, Split
 from sparsify.data.preprocessing import Preprocessing
@@ -158,13 +157,8 @@ def _on(data: Data, device: str) -> Data:
 
 
 def _masking(spec: RecoverStageSpec, module: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Masking:
-    """The mask's schedule over fine-tuning, scored by the recipe's criterion."""
+    """The mask's schedule over fine-tuning, scored by the recipe's criterion, which is none that solves."""
     removal = spec.removal
-    if removal.criterion in SOLVERS or removal.shuffled:
-        raise UsageError(
-            f"removal.schedule: expected one-shot with {'shuffled' if removal.shuffled else removal.criterion}, got "
-            f"{removal.schedule.name}; choose another criterion, or prune at once"
-        )
     scores = by_criterion(SCORES_BY[removal.criterion], batches=batches, loss=_task(spec.source).loss, seed=spec.seed)
     rule = rule_of(removal, module, spec.sparsity)
     return Masking(prunable(module), mask_schedule(removal.schedule), rule, scores)
