@@ -243,10 +243,8 @@ def command(
             "latency": {"batch_size": batch, "threads": threads},
         }
         made = options.recipe_of(tree, overrides or [])
-        if not as_json and (told := recovery_in_words(made)):
-            console(stderr=True).print(told, soft_wrap=True)
         try:
-            _prune(made, run_dir, (), dry_run=dry_run, as_json=as_json)
+            _prune(made, run_dir, (), dry_run=dry_run, as_json=as_json, note=recovery_in_words(made))
         except UsageError as error:
             raise options.by_option(error, made) from error
 
@@ -275,17 +273,27 @@ def prune_recipe(
     _prune(_load(read_text(path), str(path), overrides), run_dir, reuse, dry_run=dry_run, as_json=as_json)
 
 
-def _prune(recipe: PruneRecipe, run_dir: Path | None, reuse: tuple[Path, ...], *, dry_run: bool, as_json: bool) -> None:
+def _prune(
+    recipe: PruneRecipe,
+    run_dir: Path | None,
+    reuse: tuple[Path, ...],
+    *,
+    dry_run: bool,
+    as_json: bool,
+    note: str = "",
+) -> None:
     if dry_run:
         from sparsify.pipeline.prune_dry_run import dry_run as plan_of
 
         plan = plan_of(recipe, run_dir, reuse=reuse)
+        if note and not as_json:
+            console(stderr=True).print(note, soft_wrap=True)
         print(json.dumps(plan.to_json()) if as_json else plan)
         return
     from sparsify.pipeline.observer import observer_for_people
     from sparsify.pipeline.prune import prune
 
-    outcome = prune(recipe, run_dir, reuse=reuse, observer=observer_for_people(json=as_json))
+    outcome = prune(recipe, run_dir, reuse=reuse, observer=observer_for_people(json=as_json), notes=(note,))
     _answer(outcome, as_json=as_json)
     raise typer.Exit(EXIT_CODES[str(outcome.metrics["target.outcome"])])
 

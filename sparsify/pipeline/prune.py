@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sparsify.pipeline.chance import near_chance
@@ -23,6 +24,7 @@ def prune(
     *,
     reuse: tuple[Path, ...] = (),
     observer: Observer | None = None,
+    notes: Sequence[str] = (),
 ) -> Outcome:
     """Run a prune recipe, whole or from where it stopped; the same call resumes.
 
@@ -31,6 +33,7 @@ def prune(
         run_dir: the run folder; `runs/NAME` where none is given.
         reuse: run folders whose stages of equal key are taken by hard link.
         observer: told what happens; None says nothing.
+        notes: what the observer is told besides, once it is known that the run can do what is asked.
 
     Returns:
         The metrics and where the report is. Whether the target was met stands in `target.outcome`.
@@ -44,28 +47,42 @@ def prune(
     """
     recipe, pictures = with_published_input(recipe)
     with held(recipe, run_dir, observer) as run_folder:
-        plan = PrunePlan.of(recipe)
+        plan, watcher = PrunePlan.of(recipe), run_folder.observer
+        checked = False
 
         def begin() -> None:
             preflight_targets(recipe.export.targets, recipe.latency.threads)
-            if pictures:
-                run_folder.observer.noted(pictures)
-            for doubt in doubts(recipe):
-                run_folder.observer.warned(doubt)
             run_folder.folder.unfinish()
+            if checked:
+                tell()
+
+        def tell() -> None:
+            for note in filter(None, (pictures, *notes)):
+                watcher.noted(note)
+            for doubt in doubts(recipe):
+                watcher.warned(doubt)
 
         with run_folder.scheduler(plan.source.device, reuse, begin) as scheduler:
-            chosen = _stages(plan, scheduler, run_folder.folder.root, run_folder.observer)
+            _announce(plan, watcher)
+            scheduler.run([plan.preflight()])
+            checked = True
+            if scheduler.changed:
+                tell()
+            chosen = _stages(plan, scheduler, run_folder.folder.root, watcher)
             stored = None if scheduler.changed else stored_outcome(run_folder.folder)
             return stored or write_prune_outcome(run_folder.folder, plan, chosen)
+
+
+def _announce(plan: PrunePlan, observer: Observer) -> None:
+    """Whatever is chosen, these are its folders."""
+    dense = plan.dense()
+    known = [plan.preflight(), dense, plan.model(dense), plan.test(), *plan.exports(dense), *plan.latencies()]
+    observer.planned([stage.path for stage in known], more=True)
 
 
 def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path, observer: Observer) -> Chosen:
     """Search, then make, test, export and time what was chosen."""
     dense = plan.dense()
-    known = [plan.preflight(), dense, plan.model(dense), plan.test(), *plan.exports(dense), *plan.latencies()]
-    observer.planned([stage.path for stage in known], more=True)  # whatever is chosen, these are its folders
-    scheduler.run([plan.preflight()])
     scheduler.run([dense])
     if doubt := near_chance(root / dense.path, plan.recipe.data):
         observer.warned(doubt)

@@ -196,8 +196,9 @@ def test_time_is_not_searched_for_in_zeros_without_a_warning_first(
     options = ("--pattern", "unstructured", "--speedup", "50x", "--recover", "none")
     done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
     assert done.returncode == 4, done.stderr
-    first, *_ = done.stderr.splitlines()
-    assert first.startswith("warning: target speedup: unstructured leaves zeros in place")
+    seen, warned, scored, *_ = done.stderr.splitlines()
+    assert warned.startswith("warning: target speedup: unstructured leaves zeros in place")
+    assert "preflight" in seen and "dense" in scored
     metrics = metrics_of(tmp_path / "r")
     assert metrics["trial_01.outcome"] == "missed" and "trial_02.sparsity" not in metrics
     assert "it saves no time, so that no recovery was spent on it" in metrics["target.reason"]
@@ -214,6 +215,8 @@ def test_data_without_labels_is_held_against_the_dense_network(
     assert done.returncode == 0, done.stderr
     assert metrics_of(tmp_path / "r")["run.task"] == "agreement"
     assert "held against the dense network for want of labels" in " ".join(done.stderr.split())
+    seen, told, scored, *_ = done.stderr.splitlines()
+    assert told.startswith("recovery: 5it of sgd") and "preflight" in seen and "dense" in scored
 
 
 def test_a_drop_that_is_too_large_is_exit_4_with_what_would_be_needed(
@@ -287,7 +290,7 @@ def test_what_the_network_cannot_give_is_refused_before_it_is_scored(
 ):
     done = sparsify(*trained, *options, "--run-dir", tmp_path / "r")
     assert done.returncode == 2, done.stderr
-    assert message in done.stderr
+    assert message in done.stderr and "recovery: " not in done.stderr
     assert not [path.name for path in (tmp_path / "r").iterdir() if path.name in ("preflight", "dense", "trials")]
 
 
