@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sparsify.data.preprocessing import Preprocessing
 from sparsify.machine import environment, versions
+from sparsify.masks.overrides import override_of
 from sparsify.pipeline.outcome import (
     DISTRIBUTIONS,
     Outcome,
@@ -22,7 +23,7 @@ from sparsify.pipeline.outcome import (
 from sparsify.pipeline.prune_plan import DENSE, TEST, PrunePlan
 from sparsify.pipeline.prune_read import difference, drop_of, read_scores, read_size, read_speed, what_counts
 from sparsify.pipeline.prune_search import Chosen
-from sparsify.pipeline.prune_verdict import Verdict, at_least, at_most, both, judge_time
+from sparsify.pipeline.prune_verdict import CLOSE, Verdict, at_least, at_most, both, judge_time
 from sparsify.pipeline.stage import Stage
 from sparsify.recipe.emit import resolved_yaml
 from sparsify.recipe.prune_recipe import PruneRecipe
@@ -117,13 +118,14 @@ def _sparsity(root: Path, network: Stage) -> float:
     return 1 - left["kept"] / dense["prunable"]
 
 
-def _competing(root: Path, network: Stage) -> float:
-    """The sparsity of the layers that were not left dense: what the recipe's `sparsity` speaks of."""
+def _competing(root: Path, recipe: PruneRecipe, network: Stage) -> float:
+    """The sparsity of the layers that the recipe's `sparsity` speaks of: without one of their own, unless all have."""
     report = _prune_report(root, network)
     if "sparsity" in report:  # channels: of the whole network
         return report["sparsity"]
     dense, left = (read_json(root / folder / "facts.json")["layers"] for folder in (DENSE, network.path))
-    names = [name for name in dense if name not in report["skipped"]]
+    fit = [name for name in dense if name not in report["skipped"]]
+    names = [name for name in fit if override_of(name, recipe.removal.overrides) is None] or fit
     return 1 - sum(left[name]["kept"] for name in names) / max(sum(dense[name]["kept"] for name in names), 1)
 
 
@@ -179,9 +181,9 @@ def _achieved(root: Path, recipe: PruneRecipe, kind: str, asked: float, chosen: 
     """
     network, first = chosen.network, recipe.export.targets[0]
     if kind in ("sparsity", "macs"):
-        value = _competing(root, network) if kind == "sparsity" else _fraction(root, network, "macs")
+        value = _competing(root, recipe, network) if kind == "sparsity" else _fraction(root, network, "macs")
         exact = Interval(value, value, value, 0.95, 1, "counted")
-        return exact, at_least(asked - 0.005, exact) if kind == "sparsity" else at_most(asked, exact)
+        return exact, at_least(asked - CLOSE, exact) if kind == "sparsity" else at_most(asked, exact)
     if kind == "size":
         size = read_size(root / "export" / first, recipe)
         return size, at_most(asked, size)

@@ -15,8 +15,10 @@ from sparsify.api.sensitivity import Evaluate
 from sparsify.criteria.context import Context
 from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
+from sparsify.masks.overrides import override_of
 from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.models.network import Network
+from sparsify.pipeline.prune_verdict import CLOSE
 from sparsify.recipe.prune_recipe import RemovalSpec
 from sparsify.seeds import derive_seed
 from sparsify.train.removal import Removal
@@ -61,10 +63,26 @@ def survey(
         possible = or_most and found.reach.sparsity > 0
         return found, "" if possible else found.beyond(asked, round_to=removal.round_to)
     try:
-        planned({name: module.get_parameter(name) for name in prunable(module)}, rule_of(removal, module, sparsity))
+        return found, _all_decided(module, rule_of(removal, module, sparsity))
     except UsageError as error:
         return found, str(error)
-    return found, ""
+
+
+def _all_decided(module: nn.Module, rule: Removal) -> str:
+    """Why the sparsity of a mask cannot be had where every layer has one of its own; empty where it can."""
+    weights = {name: module.get_parameter(name) for name in prunable(module)}
+    todo = planned(weights, rule)
+    if rule.pattern.sparsity is not None or any(override_of(name, rule.overrides) is None for name in todo.names):
+        return ""
+    unit = rule.pattern.rows * rule.pattern.cols if rule.pattern.kind == "block" else 1
+    total = sum(weights[name].numel() for name in todo.names)
+    own = 1 - sum(group.kept for group in todo.groups) * unit / total
+    if own >= rule.target - CLOSE:
+        return ""
+    return (
+        f"sparsity: asked for {rule.target:g}, but every layer has one of its own, and they come to {own:.4g}; ask for "
+        "that, or leave a layer without"
+    )
 
 
 def remove(

@@ -14,6 +14,8 @@ from sparsify.recipe.prune_recipe import TargetSpec
 from sparsify.stats import Interval
 
 Verdict = Literal["met", "missed", "inconclusive"]
+CLOSE = 0.005
+"""What a sparsity may fall short of the one asked for: layers lose whole numbers of weights, blocks or channels."""
 
 
 def judge_time(target: TargetSpec, measured: Measured) -> Verdict:

@@ -204,6 +204,19 @@ def test_time_is_not_searched_for_in_zeros_without_a_warning_first(
     assert "it saves no time, so that no recovery was spent on it" in metrics["target.reason"]
 
 
+def test_a_sparsity_is_that_of_the_layers_without_one_of_their_own(
+    trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
+):
+    options = ("--sparsity", 0.5, "--layer", "hidden1*=0.1", "--recover", "none", "--run-dir", tmp_path / "r")
+    done = sparsify(*trained, *options)
+    assert done.returncode == 0, done.stderr
+    weights = sparsify_load(tmp_path / "r/model")
+    metrics = metrics_of(tmp_path / "r")
+    assert metrics["target.achieved"] == float((weights["output.weight"] == 0).float().mean()) == 0.5
+    assert float((weights["hidden1.weight"] == 0).float().mean()) == pytest.approx(0.1, abs=1e-3)
+    assert metrics["export.sparsity"] < 0.2
+
+
 def test_data_without_labels_is_held_against_the_dense_network(
     trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path
 ):
@@ -282,6 +295,7 @@ def test_what_cannot_be_meant_is_refused_by_its_option_before_anything_runs(
             ("--sparsity", 0.5, "--pattern", "channel", "--layer", "hidden1=0"),
             "--sparsity: asked for 0.5, but at most",
         ),
+        (("--sparsity", 0.5, "--layer", "*=0.2"), "--sparsity: asked for 0.5, but every layer has one of its own, and"),
         (("--macs", 0.001), "--macs: asked for 0.001, but at least 0.05 are left"),
     ],
 )
