@@ -72,8 +72,8 @@ _ENTRIES = (
     ),
     DatasetEntry(
         IMAGE_FOLDER,
-        "Your own pictures: image-folder:PATH with a folder a class, in train/, val/ and test/ or not; without folders "
-        "for data not labelled",
+        "Your own pictures: image-folder:PATH with a folder a class, in train/, val/ and test/ or not; without class "
+        "folders for data not labelled",
         "any format Pillow reads, 8 bits a channel",
         takes_path=True,
     ),

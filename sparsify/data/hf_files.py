@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sparsify.data.folder import VALIDATION
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 
 SPLITS, STATE, INFO = "dataset_dict.json", "state.json", "dataset_info.json"
-VALIDATION = ("validation", "val", "valid", "dev")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sparsify.data.folder import list_folder
+from sparsify.data.folder import brings_classes, list_folder
 from sparsify.data.framing import Framing
 from sparsify.data.image_folder import read_image_folder
 from sparsify.errors import CorruptError, InputOutputError, UsageError
@@ -59,6 +59,41 @@ def test_parts_are_folders_too(tmp_path):
     source = read_image_folder(tmp_path, framing=None)
     parts = (source.train, source.validation, source.test)
     assert [part.inputs[:, 0, 0, 0].tolist() for part in parts if part] == [[0, 1], [10, 11], [20, 21]]
+
+
+@pytest.mark.parametrize("validation", ["validation", "val", "valid", "dev"])
+def test_parts_may_hold_pictures_without_classes(tmp_path, validation):
+    for at, part in enumerate(("train", validation, "test")):
+        for name in ("b", "a"):
+            picture(tmp_path / part / f"{name}.jpg", flat(100 * at))
+    source = read_image_folder(tmp_path, framing=None)
+    parts = (source.train, source.validation, source.test)
+    assert [part.inputs[:, 0, 0, 0].tolist() for part in parts if part] == [[0, 0], [100, 100], [200, 200]]
+    assert source.kind == "none" and source.class_names == () and not brings_classes(tmp_path)
+    (tmp_path / "train" / "a").mkdir()
+    (tmp_path / "train" / "b").mkdir()
+    assert brings_classes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (("val/1.png", "test/1.png"), "expected train/ and, .* got test, val; rename"),
+        (("Train/1.png", "Test/1.png"), "expected train/ and, .* got Test, Train; rename"),
+        (("train/a/1.png", "train/b/1.png", "training/a/1.png"), "got train, training; rename"),
+        (("train/1.png", "val/1.png", "valid/1.png"), "got train, val, valid; rename"),
+        (("train/1.png", "test/a/1.png"), "test: expected pictures and no folders, as without classes in train/, got"),
+        (("train/1.png", "test/1.txt"), "test: expected pictures and no folders, .* got none"),
+    ],
+)
+def test_a_folder_called_like_a_part_never_becomes_a_class_in_silence(tmp_path, files, message):
+    for name in files:
+        if name.endswith("txt"):
+            (tmp_path / name).parent.mkdir()
+        else:
+            picture(tmp_path / name, flat(1))
+    with pytest.raises(UsageError, match=message):
+        list_folder(tmp_path)
 
 
 def test_a_class_may_be_called_train(tmp_path):
