@@ -46,7 +46,7 @@ def command(
     ] = None,
     image_size: Annotated[
         int | None,
-        typer.Option(help="Pictures: side in pixels that is cropped.  [default: as torchvision or timm has it]"),
+        typer.Option(help="Pictures: side in pixels that is cropped.  [default: as the model's library has it]"),
     ] = None,
     resize: Annotated[
         int | None,
@@ -57,7 +57,7 @@ def command(
         typer.Option(
             metavar="WORD|MEAN/STD",
             help="imagenet, standard (fitted to the data), unit, none, or 0.5,0.5,0.5/0.5,0.5,0.5.  [default: of "
-            "pictures as torchvision or timm has it, else standard]",
+            "pictures as the model's library has it, else standard]",
         ),
     ] = None,
     onnx: Annotated[Path | None, typer.Option(help="An ONNX file instead: pruned in the graph, no training.")] = None,

@@ -11,7 +11,7 @@ from torch import nn
 from sparsify.errors import UsageError
 from sparsify.models.head import outputs_for
 from sparsify.models.library import library
-from sparsify.models.published import PublishedInput
+from sparsify.models.published import SAY_YOURSELF, PublishedInput
 from sparsify.models.source import Description, Request, Source, State
 from sparsify.models.source_name import SourceName
 
@@ -48,9 +48,7 @@ def published(name: SourceName, weights: Path | None, image_size: int | None) ->
     if told["crop_mode"] not in ("center", "squash") or height != width or told["crop_pct"] > 1:
         raise UsageError(
             f"model {name.text}: expected pictures that are cropped or squashed to a square, got crop_mode "
-            f"{told['crop_mode']}, crop_pct {told['crop_pct']} and {height}x{width} as timm has it; say "
-            "data.image_size, resize, fit, interpolation, colour and normalize yourself, by --set where there is no "
-            "option"
+            f"{told['crop_mode']}, crop_pct {told['crop_pct']} and {height}x{width} as timm has it; {SAY_YOURSELF}"
         )
     wanted = image_size or height
     return PublishedInput(

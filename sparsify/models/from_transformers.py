@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from sparsify.errors import CorruptError, InputOutputError, UsageError
 from sparsify.models.fit import best_fit, complaint
 from sparsify.models.library import library
+from sparsify.models.preprocessor_config import read_published
+from sparsify.models.published import PublishedInput
 from sparsify.models.shards import read_folder
 from sparsify.models.source import Description, Request, Source, State
-from sparsify.models.source_name import HEADS
+from sparsify.models.source_name import HEADS, SourceName
 from sparsify.models.text import ImageClassification, TextEmbedding, TextLogits
 
 WRAPPED = "network."
@@ -102,6 +104,16 @@ def example(description: Description, batch: int, generator: torch.Generator) ->
     mask = torch.ones_like(ids)
     mask[1:, max(1, length // 2) :] = 0
     return torch.stack([torch.where(mask.bool(), ids, pad if isinstance(pad, int) and pad >= 0 else 0), mask], dim=1)
+
+
+def published(name: SourceName, weights: Path | None, image_size: int | None) -> PublishedInput | None:
+    """What the folder's `preprocessor_config.json` says; None for a network of texts, or without one."""
+    del weights
+    folder = _folder(Request(name))
+    values = _configuration_of(folder)
+    if (name.head or _head(values, name.text)) != "image-classification":
+        return None
+    return read_published(folder, int(values.get("num_channels", 3)), image_size)
 
 
 def _folder(request: Request) -> Path:
@@ -254,4 +266,4 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "")[:200]
 
 
-SOURCE = Source(describe, construct, rename, carried, example)
+SOURCE = Source(describe, construct, rename, carried, example, published)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+SAY_YOURSELF = (
+    "say data.image_size, resize, fit, interpolation, colour and normalize yourself, by --set where there is no option"
+)
+"""The mend where a library prepares pictures in a way that is not known here."""
+
 
 @dataclass(frozen=True)
 class PublishedInput:

@@ -14,7 +14,7 @@ from sparsify.models.source_name import SourceName
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.spec import DataSpec, MomentsSpec
 
-_LIBRARIES = ("torchvision", "timm")
+_LIBRARIES = ("torchvision", "timm", "transformers")
 _FIELDS = ("image_size", "resize", "fit", "interpolation", "colour", "normalize")
 
 
