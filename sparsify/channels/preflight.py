@@ -51,7 +51,7 @@ class Preflight:
     rows: tuple[Row, ...]
     groups: tuple[Group, ...]
     rewritten: History
-    """What `replay` does to the network before it has these rows and groups: attention in separate projections."""
+    """What `replay` does to the network before it has these rows and groups: all attention in separate projections."""
 
     @property
     def skipped(self) -> dict[str, str]:

@@ -133,7 +133,7 @@ def remove_channels(
             raise UsageError(beyond(asked, **reached, round_to=round_to, skipped=found.skipped | rivals.narrow))
         chosen = most
     verifier = verifier.on(affordable(example, dense.total))
-    return _cut(separate, example, found, verifier, chosen, asked, dense, found.skipped | rivals.narrow)
+    return _cut(module, separate, example, found, verifier, chosen, asked, dense, found.skipped | rivals.narrow)
 
 
 def _asked(sparsity: float | None, macs: float | None) -> dict[str, float]:
@@ -154,6 +154,7 @@ def _reached(asked: Mapping[str, float], cost: Cost) -> Callable[[Mapping[str, S
 
 
 def _cut(
+    given: nn.Module,
     module: nn.Module,
     example: Tensor,
     found: Preflight,
@@ -185,7 +186,19 @@ def _cut(
         skipped=skipped,
         difference=verifier.difference,
     )
-    return Removed(smaller, [*found.rewritten, *history], report)
+    apart = _apart(given, found.rewritten, history, affordable(example, dense.total))
+    if len(apart) < len(found.rewritten):
+        smaller = replay(copy.deepcopy(given), [*apart, *history])
+    return Removed(smaller, [*apart, *history], report)
+
+
+def _apart(given: nn.Module, rewritten: History, history: History, example: Tensor) -> History:
+    """What of `rewritten` the history needs: attention that loses nothing stays as it was, where that is as good."""
+    touched = [str(entry.get("tensor") or entry["module"]) + "." for entry in history]
+    needed = [entry for entry in rewritten if any(name.startswith(f"{entry['module']}.") for name in touched)]
+    if not needed or len(needed) == len(rewritten):
+        return needed
+    return rewritten if Verifier(given, example, jitter=True).changed(needed) else needed
 
 
 def _parameters(module: nn.Module) -> int:

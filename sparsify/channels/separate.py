@@ -1,7 +1,8 @@
 """Before channels go: every `nn.MultiheadAttention` becomes one that can lose heads, where that changes nothing else.
 
-That is the first step of a network's channel history. It is tried on real inputs, as every cut is, because it may be
-seen from outside: code may read the packed weights, or count on the zeros that torch's fast path leaves at padding.
+That is the first step of a network's channel history, for those of which something then goes. It is tried on real
+inputs, as every cut is, because it may be seen from outside: code may read the packed weights, or count on the zeros
+that torch's fast path leaves at padding.
 """
 
 from __future__ import annotations

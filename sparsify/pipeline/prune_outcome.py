@@ -114,6 +114,9 @@ def _quality(scores: NDArray[np.float32]) -> Interval:
 
 def _sparsity(root: Path, network: Stage) -> float:
     """Fraction of the dense network's prunable weights that is gone or zero."""
+    report = _prune_report(root, network)
+    if "sparsity" in report:  # channels: counted over attention in separate projections too, where facts have it packed
+        return report["sparsity"]
     dense, left = (read_json(root / folder / "facts.json") for folder in (DENSE, network.path))
     return 1 - left["kept"] / dense["prunable"]
 
@@ -122,7 +125,7 @@ def _competing(root: Path, recipe: PruneRecipe, network: Stage) -> float:
     """The sparsity of the layers that the recipe's `sparsity` speaks of: without one of their own, unless all have."""
     report = _prune_report(root, network)
     if "sparsity" in report:  # channels: of the whole network
-        return report["sparsity"]
+        return _sparsity(root, network)
     dense, left = (read_json(root / folder / "facts.json")["layers"] for folder in (DENSE, network.path))
     fit = [name for name in dense if name not in report["skipped"]]
     names = [name for name in fit if override_of(name, recipe.removal.overrides) is None] or fit

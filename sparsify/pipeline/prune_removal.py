@@ -182,7 +182,8 @@ def _remove_channels(
 def _unseen(model: nn.Module, fewer: FewerChannels) -> dict[str, str]:
     """Matrices that lost nothing and of which preflight, which looks at layers, has not said so."""
     touched = {entry.get("tensor") for entry in fewer.history}
-    told = fewer.report["skipped"].keys() | {entry["module"] for entry in fewer.history if "becomes" in entry}
+    attention = {name for name, inner in model.named_modules() if isinstance(inner, nn.MultiheadAttention)}
+    told = fewer.report["skipped"].keys() | (set() if fewer.masked_because else attention)  # by their projections
     return {
         name: why
         for name, why in unprunable(model).items()

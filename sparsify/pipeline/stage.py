@@ -40,7 +40,7 @@ FORMATS: dict[Kind, int] = {
     "latency": 1,
     "preflight": 1,
     "source": 2,
-    "prune": 2,
+    "prune": 3,
     "recover": 1,
     "model": 2,
     "compare": 1,

@@ -18,7 +18,8 @@ from sparsify.channels.preflight import preflight
 from sparsify.channels.remove import Removed, remove_channels
 from sparsify.channels.separate import separated
 from sparsify.channels.untraceable import Untraceable
-from sparsify.models.history import replay
+from sparsify.channels.verify import Fault, Verifier
+from sparsify.models.history import History, replay
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 
@@ -77,6 +78,37 @@ def test_heads_and_the_hidden_size_of_torchvisions_vit_go():
     attention = removed.module.encoder.layers.encoder_layer_0.self_attention
     assert removed.module.hidden_dim == attention.q_proj.in_features == attention.out_proj.out_features == 8
     assert (attention.num_heads, attention.q_proj.out_features) == (4, 16)
+
+
+def test_attention_that_loses_nothing_stays_packed():
+    """Of torch's encoder: of two layers one loses heads; then only the linear layers between lose some."""
+    for pool in ("first", "words"):
+        module = lively(Text(pool))
+        picked = {"*": 0, "encoder.layers.1.self_attn.q_proj": 0.5}
+        removed = remove_channels(module, WORDS, sparsity=0.001, overrides=picked)
+        taken = [entry["module"] for entry in removed.history if "becomes" in entry]
+        assert taken == ["encoder.layers.1.self_attn"]
+        assert type(removed.module.encoder.layers[0].self_attn) is nn.MultiheadAttention
+        expected = outputs(without_heads(module, slices(removed.history)), WORDS)
+        assert agree(outputs(removed.module, WORDS), expected) and not agree(outputs(module, WORDS), expected)
+        again = replay(copy.deepcopy(module), removed.history)
+        assert torch.equal(outputs(again, WORDS), outputs(removed.module, WORDS))
+    only_between = {"*": 0, "encoder.layers.0.linear1": 0.5, "encoder.layers.1.linear1": 0.5}
+    removed = remove_channels(module, WORDS, sparsity=0.001, overrides=only_between)
+    assert not [entry for entry in removed.history if "becomes" in entry]
+    assert removed.module.state_dict().keys() == module.state_dict().keys()
+
+
+def test_attention_comes_apart_together_where_one_apart_alone_changes_the_answer(monkeypatch: pytest.MonkeyPatch):
+    changed = Verifier.changed
+    monkeypatch.setattr(Verifier, "changed", lambda own, history: changed(own, history) or _alone(history))
+    picked = {"*": 0, "encoder.layers.1.self_attn.q_proj": 0.5}
+    removed = remove_channels(lively(Text()), WORDS, sparsity=0.001, overrides=picked)
+    assert len([entry for entry in removed.history if "becomes" in entry]) == 2
+
+
+def _alone(history: History) -> Fault | None:
+    return Fault("planted") if len(history) == 1 else None
 
 
 @pytest.mark.parametrize(
