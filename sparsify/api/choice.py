@@ -66,6 +66,8 @@ def default_allocation(criterion: str | Criterion) -> Allocation:
 def score(context: Context, criterion: str | Criterion, removal: Removal) -> dict[str, Tensor]:
     """Scores by parameter; those that may be compared within an output row alone are made ranks within it.
 
+    Not for n:m, which compares within a row by itself, nor for channels: a row's ranks sum to the same in every row.
+
     Raises:
         UsageError: the criterion gives no scores, or lacks the inputs or the loss it needs.
     """
@@ -76,8 +78,7 @@ def score(context: Context, criterion: str | Criterion, removal: Removal) -> dic
             f"criterion {criterion}: expected one that scores weights, got one that solves for them; use it one-shot"
         )
     scores = CRITERIA[criterion](context)
-    # n:m compares within a row by itself: ranks would change nothing.
-    by_row = ENTRIES[criterion].scope == "row" and removal.pattern.kind != "nm"
+    by_row = ENTRIES[criterion].scope == "row" and removal.pattern.kind not in ("nm", "channel")
     return within_rows(scores, removal.axes) if by_row else scores
 
 

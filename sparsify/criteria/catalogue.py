@@ -17,8 +17,8 @@ class CriterionEntry:
         source: The paper, and its section where it matters.
         needs: What it looks at beside the weights; `labels` is inputs, targets and a loss.
         scope: The largest set of weights whose scores may be compared: the whole network, a layer, or an output row
-            of one. From scores of scope `row`, `rows.within_rows` makes some by which any selection takes the same
-            share of each row.
+            of one. From scores of scope `row`, `rows.within_rows` makes some by which any selection of single weights
+            or blocks takes the same share of each row.
         updates_weights: Whether it chooses the mask itself and gives new weights: it is in `registry.SOLVERS`.
     """
 

@@ -7,6 +7,11 @@ kernel, within the weight's group. Padding counts as the zeros it is; padded tok
 
 Scores of different rows are not meant to be compared: the paper removes the same share of each output row. For a
 pattern that does not compare within a row of itself (n:m does), pass the scores through `rows.within_rows`.
+
+Of channels the scores themselves are summed, as any criterion's are: over the rows that write a channel and the columns
+that read it (Fang et al. 2023, DepGraph, arXiv 2301.12900). Wanda-sp, the structured form that FLAP is compared with
+(An et al. 2023, arXiv 2312.11983), takes their mean over the columns alone. Ranks would tell nothing of a row: they sum
+to the same in every row.
 """
 
 from __future__ import annotations

@@ -57,6 +57,28 @@ def test_the_command_removes_the_same_channels(criterion, allocation):
     assert ours.report.channels["widths"] == theirs.report["widths"]
 
 
+def test_wanda_of_a_channel_is_what_it_is_fed_times_its_weights_and_those_that_read_it():
+    """By hand: each row of the writer and column of the reader, times the norms of their inputs, lowest sums go."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
+    images = BATCHES[0][0].flatten(1)
+    with torch.no_grad():
+        fed = model[:3](BATCHES[0][0]).norm(dim=0)
+        worth = (model[1].weight.abs() * images.norm(dim=0)).sum(1) + (model[3].weight.abs() * fed).sum(0)
+    pruned = prune(model, sparsity=0.5, pattern="channel", criterion="wanda", batches=BATCHES)
+    [gone] = [entry["removed"] for entry in pruned.history if entry.get("tensor") == "1.weight"]
+    assert gone == sorted(worth.argsort()[: len(gone)].tolist()) and len(gone) == 6
+
+
+def test_wanda_tells_outputs_apart_that_can_only_be_masked():
+    model = Unfollowed()
+    pruned = prune(model, sparsity=0.3, pattern="channel", criterion="wanda", batches=BATCHES)
+    norms = BATCHES[0][0].flatten(1).norm(dim=0)
+    worth = (model.body.weight.detach().abs() * norms).sum(1)
+    kept = pruned.mask["body.weight"].any(1)
+    assert 0 < int(kept.sum()) < 8 and worth[kept].min() > worth[~kept].max()
+
+
 class Unfollowed(nn.Module):
     """No gradient reaches its output, so that nothing can be traced; its head is registered first."""
 
