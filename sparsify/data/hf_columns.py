@@ -66,6 +66,11 @@ def describe(feature: Any) -> str:
     return str(feature.get("dtype") if _type(feature) == "Value" else _type(feature))
 
 
+def brings_values(feature: Any) -> bool:
+    """Whether a column of labels has numbers to regress on, one or several an example, and not classes."""
+    return describe(feature).removeprefix("list of ").startswith("float")
+
+
 def _labels(name: str, features: Mapping[str, Any]) -> str | None:
     named = [column for column in LABELS if column in features]
     classes = [column for column, feature in features.items() if _class_names(feature)]

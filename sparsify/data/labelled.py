@@ -1,19 +1,24 @@
-"""Whether data brings labels, told from the names in it alone: opens no array, imports no torch."""
+"""Which labels data brings, told from the names and types in it alone: reads no array, imports no torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from sparsify.data import npz, tokens
 from sparsify.data.catalogue import HF_DATASET, IMAGE_FOLDER, NPZ, parse_source
 from sparsify.data.folder import brings_classes
-from sparsify.data.hf_columns import find_columns
+from sparsify.data.hf_columns import brings_values, find_columns
 from sparsify.data.hf_files import list_dataset
 from sparsify.data.npz_archive import open_npz
 
+Brought = Literal["classes", "values", "none"]
 
-def brings_labels(source: str) -> bool:
-    """Whether `source` has labels beside its training inputs; the named data sets always do.
+
+def labels_brought(source: str) -> Brought:
+    """What `source` has beside its training inputs: classes (of positions too), values to regress on, or nothing.
+
+    The named data sets always have classes.
 
     Args:
         source: as a recipe writes it.
@@ -26,16 +31,22 @@ def brings_labels(source: str) -> bool:
     """
     name, path = parse_source(source)
     if path is None:
-        return True
+        return "classes"
     if name == IMAGE_FOLDER:
-        return brings_classes(path)
+        return "classes" if brings_classes(path) else "none"
     if name == HF_DATASET:
-        return find_columns(str(path), list_dataset(path).train.features).labels is not None
+        features = list_dataset(path).train.features
+        labels = find_columns(str(path), features).labels
+        return "none" if labels is None else "values" if brings_values(features[labels]) else "classes"
     pairs = [(names[0], names[-1]) for names in (npz.TRAIN if name == NPZ else tokens.TRAIN)]
-    return _named(path, pairs)
+    return _of_arrays(path, pairs)
 
 
-def _named(path: Path, pairs: list[tuple[str, str]]) -> bool:
+def _of_arrays(path: Path, pairs: list[tuple[str, str]]) -> Brought:
+    """By the first labels that lie beside inputs; what has no inputs is refused by whoever reads it."""
     with open_npz(path) as archive:
         here = [pair for pair in pairs if pair[0] in archive.names]
-        return not here or any(labels in archive.names for _, labels in here)
+        labels = next((labels for _, labels in here if labels in archive.names), None)
+        if labels is None:
+            return "none" if here else "classes"
+        return "values" if archive.dtype(labels).kind == "f" else "classes"

@@ -45,9 +45,23 @@ class NpzArchive:
         """
         member = self._members[name]
         check_memory(f"{self.path}: {name}", member.file_size)
+        with self._opened(name) as file:
+            return _read_npy(file, member.file_size, f"{self.path}: {name}")
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The type of that array, from its header alone.
+
+        Raises:
+            CorruptError: It is damaged.
+        """
+        with self._opened(name) as file:
+            return _read_header(file, f"{self.path}: {name}")[2]
+
+    @contextmanager
+    def _opened(self, name: str) -> Generator[IO[bytes]]:
         try:
-            with self._archive.open(member) as file:
-                return _read_npy(file, member.file_size, f"{self.path}: {name}")
+            with self._archive.open(self._members[name]) as file:
+                yield file
         except _DAMAGE as error:
             raise CorruptError(f"{self.path}: {name}: expected a NumPy array, got damage: {error}") from None
 
@@ -76,13 +90,17 @@ def _array_name(info: zipfile.ZipInfo) -> str:
     return info.filename.removesuffix(".npy").lower()
 
 
-def _read_npy(file: IO[bytes], size: int, name: str) -> NDArray[Any]:
-    """One `.npy` of `size` bytes, whose header must account for every one of them."""
+def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is in Fortran's order, and type."""
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise CorruptError(f"{name}: expected .npy version 1.0 or 2.0, got {version}")
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(file)
+    return npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+
+
+def _read_npy(file: IO[bytes], size: int, name: str) -> NDArray[Any]:
+    """One `.npy` of `size` bytes, whose header must account for every one of them."""
+    shape, fortran_order, dtype = _read_header(file, name)
     if dtype.hasobject:
         raise CorruptError(f"{name}: holds Python objects, which could run code and are refused; store plain numbers")
     start = file.tell()

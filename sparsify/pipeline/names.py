@@ -49,21 +49,25 @@ def load_checked_prune(text: str, name: str, overrides: Sequence[str] = ()) -> P
 
 
 def task_of(recipe: PruneRecipe) -> str:
-    """The task of a recipe that leaves it open: what the model's head does, else classification.
+    """The task of a recipe that leaves it open: what the model's head does, else what its labels are for.
 
-    Where that takes labels and the data brings none, agreement with the dense network stands in, and the report says
-    so. Data that cannot be read is taken to have labels: whoever reads it says what is wrong.
+    Numbers are regressed on; classes are classified. Where the head takes labels and the data brings none, agreement
+    with the dense network stands in, and the report says so. Data that cannot be read is taken to have classes: whoever
+    reads it says what is wrong.
     """
     head = SourceName.parse(recipe.trained.model).head
     task = head if head in TASKS else "classification"
     if not TASKS[task].labelled:
         return task
-    from sparsify.data.labelled import brings_labels  # brings numpy, which `sparsify validate` does without
+    from sparsify.data.labelled import labels_brought  # brings numpy, which `sparsify validate` does without
 
     try:
-        return task if brings_labels(recipe.data.source) else "agreement"
+        brought = labels_brought(recipe.data.source)
     except (SparsifyError, ValueError):
         return task
+    if brought == "none":
+        return "agreement"
+    return "regression" if brought == "values" and task == "classification" else task
 
 
 def trained_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:

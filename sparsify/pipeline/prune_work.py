@@ -43,18 +43,24 @@ from sparsify.train.task_catalogue import TASKS as ENTRIES
 
 SCORE, SCORES, REPORT, FACTS = "score.json", "scores.safetensors", "prune.json", "facts.json"
 PREFLIGHT = "preflight.json"
+_OF_CLASSES = ("classification", "token-classification")
 
 
 def opened(spec: SourceSpec, data: Data) -> tuple[nn.Module, Network]:
     """The trained network for the data that it is pruned with, and what builds it again.
 
     Raises:
-        UsageError: the task takes labels that the data has not, or the source does not fit.
+        UsageError: the task takes labels that the data has not, or of another kind, or the source does not fit.
     """
     if _entry(spec).labelled and not data.labelled:
         raise UsageError(
             f"task {spec.task}: expected data with labels, got {spec.data.source} without; give --task agreement (or "
             "embedding), which holds the pruned network against the dense one"
+        )
+    if spec.task in _OF_CLASSES and data.train.labels.is_floating_point():
+        raise UsageError(
+            f"task {spec.task}: expected data whose labels are classes, integers, got numbers of {spec.data.source}; "
+            "give --task regression, or store the labels as integers if they are classes"
         )
     return open_source(
         spec.model,

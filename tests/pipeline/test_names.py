@@ -83,17 +83,22 @@ def test_a_shipped_recipe_is_loaded_by_name_with_overrides():
 @pytest.mark.parametrize(
     ("model", "arrays", "expected"),
     [
-        ("lenet-300-100", ("x", "y"), "classification"),
-        ("lenet-300-100", ("x",), "agreement"),
-        ("transformers:a#token-classification", ("x",), "agreement"),
-        ("transformers:a#embedding", ("x",), "embedding"),
-        ("lenet-300-100", (), "classification"),  # the file is not there yet
+        ("lenet-300-100", {"x": float, "y": int}, "classification"),
+        ("lenet-300-100", {"x": float, "y": float}, "regression"),
+        ("transformers:a#classification", {"x": float, "y": float}, "regression"),
+        ("transformers:a#token-classification", {"x": float, "y": float}, "token-classification"),
+        ("lenet-300-100", {"x": float}, "agreement"),
+        ("transformers:a#token-classification", {"x": float}, "agreement"),
+        ("transformers:a#embedding", {"x": float}, "embedding"),
+        ("lenet-300-100", {}, "classification"),  # the file is not there yet
     ],
 )
-def test_without_labels_agreement_with_the_dense_network_stands_in(model, arrays, expected, tmp_path):
+def test_the_task_left_open_is_the_labels_own_and_without_them_agreement_with_the_dense_network(
+    model, arrays, expected, tmp_path
+):
     path = tmp_path / "a.npz"
     if arrays:
-        np.savez(path, **{name: np.zeros((3, 2), np.float32) for name in arrays})
+        np.savez(path, **{name: np.zeros((3, 2), kind) for name, kind in arrays.items()})
     tree = {
         "kind": "prune",
         "name": "a",

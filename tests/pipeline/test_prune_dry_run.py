@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from sparsify.errors import UsageError
 from sparsify.models.build import build
 from sparsify.pipeline.names import load_checked_prune
 from sparsify.pipeline.prune_dry_run import PruneDryRun, dry_run
@@ -71,6 +73,17 @@ def test_what_would_be_refused_is_said(
 ):
     (doubt,) = [doubt for doubt in dry(target, **removal).doubts if "round_to" not in doubt]
     assert doubt.startswith("it would be refused: ") and says in doubt
+
+
+def test_numbers_are_no_classes_and_are_refused_before_anything_is_scored(weights: Path, tmp_path: Path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((40, 1, 8, 8), np.float32), y=np.linspace(0, 1, 400).reshape(40, 10))
+    trained = {"model": "mlp:64-16-10", "weights": str(weights)}
+    tree = {"kind": "prune", "name": "a", "trained": trained, "data": f"npz:{tmp_path / 'a.npz'}"}
+    tree |= {"target": {"sparsity": 0.5}}
+    assert dry_run(load_checked_prune(json.dumps(tree), "here"), tmp_path / "run").network.rows
+    tree |= {"task": "classification"}
+    with pytest.raises(UsageError, match=r"expected data whose labels are classes.*give --task regression"):
+        dry_run(load_checked_prune(json.dumps(tree), "here"), tmp_path / "run")
 
 
 @pytest.mark.slow
