@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparsify.models.source_name import SourceName
+from sparsify.models.source_name import kind_of
 
 # How the names of transformers begin in torchvision and timm; MLP mixers are trained as they are.
 _PREFIXES = (
@@ -13,8 +13,11 @@ _PREFIXES = (
 
 
 def is_transformer(source: str) -> bool:
-    """Whether a source is called as one; not of the zoo, nor of somebody's own code, whose names tell nothing."""
-    name = SourceName.parse(source)
-    if name.kind in ("torchvision", "timm"):
-        return name.name.startswith(_PREFIXES)
-    return name.kind == "transformers"
+    """Whether a source is called as one; not of the zoo, nor of somebody's own code, whose names tell nothing.
+
+    A name that no source has is none, so that whoever checks names can say which come near.
+    """
+    kind = kind_of(source)
+    return kind == "transformers" or (
+        kind in ("torchvision", "timm") and source.partition(":")[2].startswith(_PREFIXES)
+    )

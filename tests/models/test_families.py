@@ -16,6 +16,8 @@ from sparsify.models.families import is_transformer
         ("resnet-20", False),
         ("mlp:4-2", False),
         ("vit.nets:make", False),
+        ("lenet300", False),
+        ("mlp:64", False),
     ],
 )
 def test_names_tell_transformers(source: str, expected: bool):
