@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import zipfile
 import zlib
@@ -83,6 +84,8 @@ def open_npz(path: Path) -> Generator[NpzArchive]:
     except _DAMAGE as error:
         raise CorruptError(f"{path}: expected a NumPy .npz archive, got: {error}") from None
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a directory that names a place before the file's start
+            raise CorruptError(f"{path}: expected a NumPy .npz archive, got: {error}") from None
         raise InputOutputError(f"{path}: expected a readable file, got: {error.strerror or error}") from error
 
 
