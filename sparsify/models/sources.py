@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,36 @@ def check_forward(module: nn.Module, network: Network) -> int:
             "network with so many outputs, or data whose labels are below that"
         )
     return outputs
+
+
+def check_training(module: nn.Module, network: Network) -> None:
+    """Refuse a module that in training mode does not turn inputs into what it makes of them in eval mode.
+
+    It is not changed.
+
+    Raises:
+        UsageError: It fails then, or returns something else; the message says what.
+    """
+    example, trial = network.example(2), copy.deepcopy(module)
+    mend = (
+        "wrap the network so that it returns its logits alone in both modes, and name the wrapper as "
+        "pkg.module:factory; or leave out what trains (--recover none)"
+    )
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        expected = trial.eval()(example)
+        try:
+            output: object = trial.train()(example)
+        except Exception as error:  # whatever a foreign module raises
+            raise UsageError(
+                f"model {network.model}: expected a network that runs in training mode as in eval mode, got "
+                f"{type(error).__name__}: {_first_line(error)}; {mend}"
+            ) from error
+    if not isinstance(output, Tensor) or output.shape != expected.shape:
+        got = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise UsageError(
+            f"model {network.model}: expected one tensor of shape {tuple(expected.shape)} in training mode as in eval "
+            f"mode, got {got}; {mend}"
+        )
 
 
 def _record(description: Description) -> Network:

@@ -78,7 +78,7 @@ def dry_run(recipe: PruneRecipe, run_dir: Path | None, *, reuse: tuple[Path, ...
     plan = PrunePlan.of(recipe)
     if root.exists():
         Run.check(root, recipe.model_dump(mode="json"))
-    spec = plan.first().spec
+    spec = plan.preflight().spec
     assert isinstance(spec, PruneStageSpec)
     found, refusal = look_over(spec, load(recipe.data, trained=True))
     scheduler = Scheduler(root, workers=1, checkpoint_seconds=0, observer=Silent())

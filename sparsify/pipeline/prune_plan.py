@@ -77,8 +77,9 @@ class PrunePlan:
         return self.pruned(self.recipe.sparsity, target.macs)
 
     def preflight(self) -> Stage:
-        """Whether the first removal can be had: refused before anything is scored."""
-        return Stage(PREFLIGHT, "preflight", self.first().spec, derived=True)
+        """Whether the first removal can be had, and trained on after it: refused before anything is scored."""
+        trains = True if self.recipe.recovery.finetune is not None else None
+        return Stage(PREFLIGHT, "preflight", self.first().spec.model_copy(update={"trains": trains}), derived=True)
 
     def dense(self) -> Stage:
         """The network as it was given."""

@@ -34,6 +34,9 @@ class PruneStageSpec(Spec):
     or_most: Literal[True] | None = Field(description="Whether the most that can go will do, where that is less.")
     seed: int = Field(description="Seed of the calibration examples and of random scores.")
     source: SourceSpec = Field(description="The trained network.")
+    trains: Literal[True] | None = Field(
+        default=None, description="Of preflight: whether the recovery will train, so that the network has to bear it."
+    )
 
 
 class RecoverStageSpec(Spec):

@@ -28,7 +28,7 @@ from sparsify.masks.mask import Mask
 from sparsify.models.build import prunable
 from sparsify.models.network import Network
 from sparsify.models.saved import save_network
-from sparsify.models.sources import open_source
+from sparsify.models.sources import check_training, open_source
 from sparsify.pipeline.prune_removal import remove, rule_of, survey
 from sparsify.pipeline.prune_specs import CompareStageSpec, ModelStageSpec, PruneStageSpec, RecoverStageSpec, SourceSpec
 from sparsify.store.atomic import write_json
@@ -76,9 +76,11 @@ def look_over(spec: PruneStageSpec, data: Data) -> tuple[PreflightReport, str]:
     """What of the network can be pruned, and why what is asked for cannot be had; empty where it can.
 
     Raises:
-        UsageError: an override matches no layer, or as `opened` does.
+        UsageError: an override matches no layer, the network is to be trained and cannot be, or as `opened` does.
     """
     module, network = opened(spec.source, data)
+    if spec.trains:
+        check_training(module, network)
     drawn = min(spec.removal.calibration, len(data.train), BATCH_SIZE)
     example = calibration_batches(data, drawn, spec.seed)[0][0] if drawn else network.example()
     return survey(module, example, spec.removal, sparsity=spec.sparsity, macs=spec.macs, or_most=bool(spec.or_most))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from cases import same_bits
 from sparsify.errors import UnavailableError, UsageError
 from sparsify.models.build import build, input_axes, prunable
-from sparsify.models.sources import open_source
+from sparsify.models.network import Network
+from sparsify.models.sources import check_training, open_source
 from sparsify.store.weights import save_tensors
 
 COUNTER = itertools.count()
@@ -186,3 +189,37 @@ def test_tied_weights_are_prunable_once_and_embeddings_never():
 def test_a_bare_layer_is_prunable_by_the_name_its_parameter_has():
     layer = torch.nn.Linear(2, 2)
     assert prunable(layer) == ("weight",) and input_axes(layer) == {}
+
+
+class TwoFaced(nn.Sequential):
+    """In training mode `changed` is done to what it returns in eval mode."""
+
+    def __init__(self, changed: Callable[[torch.Tensor], object]) -> None:
+        super().__init__(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))
+        self.changed = changed
+
+    def forward(self, x: torch.Tensor) -> object:
+        output = super().forward(x)
+        return self.changed(output) if self.training else output
+
+
+@pytest.mark.parametrize(
+    ("changed", "got"),
+    [
+        (lambda x: (x, x), "in training mode as in eval mode, got tuple; wrap"),
+        (lambda x: x.unsqueeze(1), r"expected one tensor of shape \(2, 3\).*got a tensor of shape \(2, 1, 3\); wrap"),
+        (lambda x: x @ x, "got RuntimeError: mat1 and mat2 .*; wrap.*--recover none"),
+    ],
+    ids=["a tuple", "a shape", "a failure"],
+)
+def test_a_network_that_returns_something_else_in_training_is_refused(changed: Callable[..., object], got: str):
+    with pytest.raises(UsageError, match=got):
+        check_training(TwoFaced(changed), Network("pkg:net", (6,), 3))
+
+
+def test_a_network_that_trains_as_it_evaluates_is_left_as_it_was():
+    module = TwoFaced(lambda x: x).eval()
+    before, drawn = {name: value.clone() for name, value in module.state_dict().items()}, torch.get_rng_state()
+    check_training(module, Network("pkg:net", (6,), 3))
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert not module.training and torch.equal(torch.get_rng_state(), drawn)

@@ -86,6 +86,33 @@ def test_numbers_are_no_classes_and_are_refused_before_anything_is_scored(weight
         dry_run(load_checked_prune(json.dumps(tree), "here"), tmp_path / "run")
 
 
+TWO_HEADS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.auxiliary = nn.Linear(64, 8), nn.Linear(8, 10), nn.Linear(8, 10)
+
+    def forward(self, x):
+        h = self.body(x.flatten(1)).relu()
+        return (self.head(h), self.auxiliary(h)) if self.training else self.head(h)
+"""
+
+
+def test_a_network_of_two_heads_in_training_is_refused_where_it_is_to_be_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "two_heads.py").write_text(TWO_HEADS)
+    monkeypatch.syspath_prepend(tmp_path)
+    tree = {"kind": "prune", "name": "a", "trained": {"model": "two_heads:Net", "allow_import": ["two_heads"]}}
+    tree |= {"data": "digits", "target": {"sparsity": 0.5}}
+    assert dry_run(load_checked_prune(json.dumps(tree), "here"), tmp_path / "run").network.rows
+    tree |= {"recovery": {"finetune": {"steps": "1ep"}}}
+    with pytest.raises(UsageError, match="in training mode as in eval mode, got tuple"):
+        dry_run(load_checked_prune(json.dumps(tree), "here"), tmp_path / "run")
+
+
 @pytest.mark.slow
 def test_the_command_prints_it_writes_nothing_and_exits_0(weights: Path, tmp_path: Path, sparsify: Callable[..., Any]):
     options = ("--model", "mlp:64-16-10", "--weights", weights, "--data", "digits", "--run-dir", tmp_path / "run")
