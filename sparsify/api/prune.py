@@ -23,6 +23,7 @@ from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, check_sparsity
 from sparsify.masks.mask import Mask
 from sparsify.models.build import input_axes, prunable, unprunable
+from sparsify.models.history import carried
 from sparsify.recipe.pattern import Pattern
 from sparsify.seeds import derive_seed
 from sparsify.train.removal import Removal
@@ -181,7 +182,7 @@ def _mask(context: Context, asked: _Asked, evaluate: Evaluate | None) -> Pruned:
         layers=_sparsities(choice.mask),
         skipped={**choice.skipped, **unprunable(context.model)},
     )
-    return Pruned(context.model, choice.mask, report)
+    return Pruned(context.model, choice.mask, report, carried(context.model))
 
 
 def _of_the_given(evaluate: Evaluate) -> Evaluate:
@@ -218,7 +219,7 @@ def _channels(context: Context, asked: _Asked) -> Pruned:
         channels=fewer.report,
         masked_because=fewer.masked_because,
     )
-    return Pruned(fewer.module, fewer.mask, report, fewer.history)
+    return Pruned(fewer.module, fewer.mask, report, carried(fewer.module))
 
 
 def _sparsities(mask: Mask) -> dict[str, float]:

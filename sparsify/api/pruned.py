@@ -54,7 +54,8 @@ class Pruned:
         model: a new module; its removed weights are exactly zero, its removed channels gone.
         mask: what to hold while it is trained on (`Masked`); of channels, everything that is left.
         report: what was asked for, and what came.
-        history: which channels went, as JSON; empty for masks. `sparsify.save` keeps it with the weights.
+        history: which channels went, now and in every earlier `prune` of the same network, as JSON; empty where none
+            ever did. `sparsify.save` keeps it with the weights.
     """
 
     model: nn.Module

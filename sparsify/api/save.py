@@ -16,6 +16,8 @@ def save(pruned: Pruned, folder: str | Path) -> None:
         >>> sparsify.save(pruned, "small")
         >>> again = sparsify.load("small", model=Net())  # in another process; Net is one's own, dense
 
+    A network that was pruned several times is loaded in the same way, from the dense one.
+
     Args:
         pruned: what `prune` gave, its model perhaps trained on since.
         folder: where; made if it is not there, and what an earlier save left in it is written over.

@@ -13,6 +13,7 @@ numbers where whole numbers were before, and make one class of one other: readin
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -26,12 +27,14 @@ SEPARATED = SeparateAttention.__name__
 History = list[dict[str, Any]]
 Holders = dict[int, list[tuple[dict[str, Any], str]]]
 """Identity of a tensor -> where modules hold it."""
+_CARRIED = "_channel_history"
 
 
 def replay(module: nn.Module, history: Sequence[Mapping[str, Any]]) -> nn.Module:
     """Cut out of `module`, in place, what `history` says was cut out of its like; returns the module.
 
-    Parameters are replaced, so an optimiser is made afterwards. Tensors that are one under several names stay one.
+    Parameters are replaced, so an optimiser is made afterwards. Tensors that are one under several names stay one. The
+    module carries its history from then on, see `carried`.
 
     Raises:
         CorruptError: An entry is no such object, or names what this module does not have.
@@ -47,7 +50,20 @@ def replay(module: nn.Module, history: Sequence[Mapping[str, Any]]) -> nn.Module
             holders = _holders(module)
         else:
             _resize(module, entry)
+    if history:
+        setattr(module, _CARRIED, json.dumps([*carried(module), *history]))  # text: copies of the module share it
     return module
+
+
+def carried(module: nn.Module) -> History:
+    """All that was ever replayed on the module, or on what it is a copy of, first to last; empty for nothing."""
+    return json.loads(vars(module).get(_CARRIED, "[]"))
+
+
+def replay_rest(module: nn.Module, history: Sequence[Mapping[str, Any]]) -> nn.Module:
+    """`replay` what of `history` the module does not carry yet, where what it carries is how the history begins."""
+    done = carried(module)
+    return replay(module, history[len(done) :] if list(history[: len(done)]) == done else history)
 
 
 def shallow(module: nn.Module) -> nn.Module:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sparsify.errors import CorruptError, UsageError
 from sparsify.masks.mask import Mask
 from sparsify.models.checkpoint import load_into
-from sparsify.models.history import replay
+from sparsify.models.history import replay_rest
 from sparsify.store.atomic import write_json
 from sparsify.store.weights import load_tensors, save_tensors
 
@@ -49,7 +49,9 @@ def save_own(folder: Path, module: nn.Module, mask: Mask, channels: Sequence[Any
 
 
 def load_own(folder: Path, module: nn.Module) -> nn.Module:
-    """`module`, dense, made what was saved in `folder`: cut in place and given the weights; in eval mode.
+    """`module` made what was saved in `folder`: cut in place and given the weights; in eval mode.
+
+    It is dense, or as some of the cuts left it, made or loaded in this process or an earlier one: it carries which.
 
     Raises:
         CorruptError: the folder is damaged, or was saved of another architecture.
@@ -61,7 +63,7 @@ def load_own(folder: Path, module: nn.Module) -> nn.Module:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorruptError(f"{path}: expected the record of a pruned network, got {error!r}; save it again") from error
     state = load_tensors(folder / _WEIGHTS)
-    replay(module, channels)
+    replay_rest(module, channels)
     take_dtypes(module, state)
     load_into(module, state, str(folder / _WEIGHTS))
     return module.eval()

@@ -53,8 +53,8 @@ def load(folder: str | Path, *, allow_import: tuple[str, ...] = (), model: nn.Mo
     Args:
         folder: A saved network, a ticket, or a run that has `model/`.
         allow_import: Packages whose code may run: needed where the network came from `pkg.module:factory`.
-        model: The dense network, freshly built by one's own code, for what `sparsify.save` wrote. It is cut in place,
-            given the weights, and returned, on the device that it is on.
+        model: The dense network, freshly built by one's own code, for what `sparsify.save` wrote; or what an earlier
+            `prune` or `load` made of it. It is cut in place, given the weights, and returned, on its device.
 
     Raises:
         CorruptError: The folder is damaged.

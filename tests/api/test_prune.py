@@ -49,7 +49,7 @@ def test_global_magnitude_removes_the_smallest_of_all_and_the_given_network_is_u
     threshold = np.sort(weights)[round(0.75 * weights.size)]
     assert all((gone == (before[name].abs() < threshold).numpy()).all() for name, gone in removed(pruned.model).items())
     assert pruned.report.sparsity == pruned.mask.sparsity == pytest.approx(0.75, abs=0.5 / weights.size)
-    assert pruned.report.allocation == "global" and pruned.history == ()
+    assert pruned.report.allocation == "global" and pruned.history == []
     kept = dict(pruned.model.named_parameters())
     assert all(torch.equal(kept[name][mask], before[name][mask]) for name, mask in pruned.mask.items())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -110,6 +111,37 @@ def test_attention_that_lost_heads_comes_back(tmp_path: Path):
     pruned = sparsify.prune(
         lively(Transformer(attention=Mha())).eval(), pattern="channel", macs=0.5, batches=[(TOKENS, TOKENS)]
     )
+    sparsify.save(pruned, tmp_path)
+    again = sparsify.load(tmp_path, model=Transformer(attention=Mha()))
+    with torch.no_grad():
+        assert torch.equal(again(TOKENS), pruned.model.eval()(TOKENS))
+
+
+def test_three_rounds_and_a_mask_come_back_from_the_dense_network_or_from_any_round(block, tmp_path: Path):
+    module, rounds = block(seed=0), []
+    for _ in range(3):
+        module = copy.deepcopy(sparsify.prune(module, pattern="channel", sparsity=0.25, batches=BATCHES).model)
+        rounds.append(copy.deepcopy(module))
+    pruned = trained(sparsify.prune(module, sparsity=0.5))
+    assert len({each.stem.out_channels for each in rounds}) == 3
+    sparsify.save(pruned, tmp_path / "small")
+    bases = [block(seed=5), *rounds, pruned.model]
+    for again in [sparsify.load(tmp_path / "small", model=base) for base in bases]:
+        assert same_bits(again.state_dict(), pruned.model.state_dict())
+        with torch.no_grad():
+            assert torch.equal(again(IMAGES), pruned.model(IMAGES))
+    fourth = sparsify.prune(again, pattern="channel", sparsity=0.2, batches=BATCHES)
+    sparsify.save(fourth, tmp_path / "smaller")
+    loaded = sparsify.load(tmp_path / "smaller", model=block(seed=5))
+    with torch.no_grad():
+        assert torch.equal(loaded(IMAGES), fourth.model.eval()(IMAGES))
+
+
+def test_attention_that_lost_heads_twice_comes_back(tmp_path: Path):
+    module = lively(Transformer(attention=Mha())).eval()
+    for _ in range(2):
+        pruned = sparsify.prune(module, pattern="channel", macs=0.7, batches=[(TOKENS, TOKENS)])
+        module = pruned.model
     sparsify.save(pruned, tmp_path)
     again = sparsify.load(tmp_path, model=Transformer(attention=Mha()))
     with torch.no_grad():
