@@ -46,6 +46,7 @@ _MENDS = {
     "dict_type": "write it as {key: value}",
     "model_type": "write it as {key: value}",
     "model_attributes_type": "write it as {key: value}",
+    "too_short": "add what is missing, or leave the key out for its default if it has one",
     "string_pattern_mismatch": "lower-case letters, digits, dots, dashes and underscores, a letter or digit first",
 }
 

@@ -249,7 +249,7 @@ class ExportSpec(Spec):
     """What is exported, and for which targets."""
 
     targets: tuple[str, ...] = Field(
-        default=("onnxruntime-cpu",), description="Deployment targets (`sparsify ls targets`)."
+        default=("onnxruntime-cpu",), min_length=1, description="Deployment targets (`sparsify ls targets`)."
     )
     level: Literal["auto"] | Positive = Field(
         default="auto",

@@ -114,6 +114,10 @@ ONE_FAULT = [
         "controls: [{name: reinit}]",
         "5:12: controls.0.levels: expected the key levels, got none; add `levels:`. Levels at",
     ),
+    (
+        "export: {targets: []}",
+        "5:19: export.targets: expected at least 1 of them, got 0; add what is missing, or leave",
+    ),
     ("controls: [{name: reinit, levels: []}]", "5:35: controls.0.levels: expected at least 1 of them, got 0"),
     ("controls: [{name: reinit, levels: [1, x]}]", "5:39: controls.0.levels.1: expected a whole number, got 'x'"),
     ("controls: [{name: renit, levels: [1]}]", "5:19: controls.0.name: expected reinit or shuffled-mask or random-"),
