@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from sparsify.channels.dependency import refuse_scripted
 from sparsify.channels.group import Group, module_of
+from sparsify.channels.idle import idle_layers, idle_parameters, whole_beside
 from sparsify.channels.layer_cuts import writes
 from sparsify.channels.select import essential
 from sparsify.channels.separate import Separated, separated
 from sparsify.channels.trace import OPAQUE, trace_groups
-from sparsify.channels.verify import Verifier
+from sparsify.channels.verify import EXAMPLES, Verifier
 from sparsify.errors import UsageError
 from sparsify.models.history import History
 
@@ -98,11 +99,21 @@ def inspected(ready: Separated, example: Tensor, keep: Sequence[str]) -> tuple[P
     """`preflight` of a prepared network, and what it tried the groups with."""
     module = ready.module
     check_globs("keep", keep, module)
+    traced, idle = _reaching(module, example)
     verifier = Verifier(module, example[:TRIED], jitter=True)
-    groups = [_kept(group, keep) for group in trace_groups(module, example[:TRACED])]
-    groups = _verified(groups, module, verifier)
-    rows = _rows(module, groups, ready.faults)
+    groups = [_kept(group, keep) for group in trace_groups(module, traced)]
+    groups = _verified(whole_beside(groups, module, idle, example), module, verifier)
+    rows = _rows(module, groups, {**idle_layers(idle), **ready.faults})
     return Preflight(tuple(rows), tuple(g for g in groups if not g.obstacle), ready.history), verifier
+
+
+def _reaching(module: nn.Module, example: Tensor) -> tuple[Tensor, frozenset[str]]:
+    """The examples to trace, more than two where those reach more layers (experts, say), and what stays idle."""
+    few, more = example[:TRACED], example[:EXAMPLES]
+    idle = idle_parameters(module, few)
+    if idle and len(idle_by_more := idle_parameters(module, more)) < len(idle):
+        return more, idle_by_more
+    return few, idle
 
 
 def matches(module: str, glob: str) -> bool:
@@ -165,9 +176,11 @@ def _verified(groups: Sequence[Group], module: nn.Module, verifier: Verifier) ->
     if not candidates:
         return groups
     trials = _Trials(module, verifier)
-    share = {group.root: index for index, group in enumerate(candidates)}
-    together = trials.extend([], candidates, half)
-    good = {group.root: group for group in trials.extend([], together, lambda g: some(g, share[g.root]))}
+    agreeing = trials.agreeing(candidates)
+    if verifier.training_fault(agreeing, {group.root: half(group) for group in agreeing}):
+        verifier.trains = True  # in every trial, which then tells whose fault it is
+        agreeing = trials.agreeing(candidates)
+    good = {group.root: group for group in agreeing}
     return [good.get(g.root, replace(g, obstacle=trials.faults.get(g.root, g.obstacle))) for g in groups]
 
 
@@ -178,6 +191,12 @@ class _Trials:
         self.faults: dict[str, str] = {}
         self._verifier = verifier
         self._kinds = {name: type(inner) for name, inner in module.named_modules()}
+
+    def agreeing(self, candidates: list[Group]) -> list[Group]:
+        """Those that can be cut together, by half and by other numbers of units."""
+        share = {group.root: index for index, group in enumerate(candidates)}
+        together = self.extend([], candidates, half)
+        return self.extend([], together, lambda group: some(group, share[group.root]))
 
     def extend(self, good: list[Group], candidates: list[Group], going: Callable[[Group], Units]) -> list[Group]:
         """`good`, and those of `candidates` that can be cut together with it; `going` says which units are tried."""
@@ -255,4 +274,7 @@ def _row(name: str, layer: nn.Module, group: Group | None, fault: str) -> Row:
 def _unseen(layer: nn.Module) -> str:
     if isinstance(layer, nn.RNNBase):
         return f"a recurrent layer ({type(layer).__name__}): its gates and its state share channels"
-    return "the trace did not meet it: it does not run, runs without gradients, or its weight is used by other code"
+    return (
+        "the trace did not meet it: it does not run in evaluation mode, runs without gradients, or its weight is used "
+        "by other code"
+    )

@@ -56,6 +56,8 @@ class Verifier:
     def __init__(self, model: nn.Module, example: Tensor, *, jitter: bool) -> None:
         self.difference = 0.0
         """Of the last removal tried: the largest difference, as a part of the largest output."""
+        self.trains = False
+        """Whether what is cut has to run in training mode too, where the network that it is cut from does."""
         self._jitter = jitter
         self.dtype = torch.float64
         if not self._converted(model, example):
@@ -63,8 +65,9 @@ class Verifier:
             self._converted(model, example)
 
     def on(self, example: Tensor) -> Verifier:
-        """The same for the weights as they are, on other inputs."""
+        """The same for the weights as they are, on other inputs, and in training mode too."""
         other = copy.copy(self)
+        other.trains = True
         other._model = self._given
         other._example = example.to(self.dtype) if example.is_floating_point() else example
         return other
@@ -84,8 +87,20 @@ class Verifier:
             return Fault(f"{error.module} does not run with fewer channels: {error.__cause__}", error.module)
         except (CorruptError, ValueError) as error:
             return Fault(str(error))
-        reason = self._difference(output, expected)
-        return Fault(reason) if reason else None
+        if reason := self._difference(output, expected):
+            return Fault(reason)
+        return self._training_fault(cut) if self.trains else None
+
+    def training_fault(self, groups: Sequence[Group], selection: Selection) -> Fault | None:
+        """Why a network with the selection removed does not run in training mode, though the whole one does."""
+        return self._training_fault(replay(shallow(self._model), history_of(self._model, groups, selection)))
+
+    def _training_fault(self, cut: nn.Module) -> Fault | None:
+        error = in_training(copy.deepcopy(cut), self._example)
+        if error is None or in_training(copy.deepcopy(self._model), self._example):
+            return None
+        reason = f"{error.module} does not run with fewer channels in training mode: {error.__cause__}"
+        return Fault(reason, error.module)
 
     def changed(self, history: History) -> Fault | None:
         """Why a history that should change nothing changes the outputs, or None where they agree."""
@@ -145,6 +160,25 @@ def forward(model: nn.Module, example: Tensor) -> Tensor:
     if not isinstance(output, Tensor):
         raise TypeError(f"an output of type {type(output).__name__}: wrap the model so that it returns one tensor")
     return output
+
+
+@torch.no_grad()
+def in_training(model: nn.Module, example: Tensor) -> Untraceable | None:
+    """What a forward pass in training mode raises, or None; the global random state is not changed.
+
+    Args:
+        model: It is left in training mode, with whatever that changes of it; hand in a copy.
+        example: Inputs (N, ...); one alone is given twice, since a batch norm in training mode takes two.
+    """
+    batch = example if len(example) > 1 else torch.cat([example, example])
+    devices = [example.device] if example.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices), naming_the_module(model):
+            torch.manual_seed(0)  # the same layers are dropped every time, where any are
+            model.train()(batch)
+    except Untraceable as error:
+        return error
+    return None
 
 
 @torch.no_grad()
