@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from one_process import sparsify_here
+
 TINY = """\
 name: tiny
 model: mlp:64-20-10
@@ -41,7 +43,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sparsify() -> Sparsify:
-    """`sparsify(*arguments)`: the console script in a process of its own."""
+    """`sparsify(*arguments)`: the console script, in this process, its stages too."""
+    return sparsify_here
+
+
+@pytest.fixture(scope="session")
+def outside() -> Sparsify:
+    """The same in a process of its own, its stages in others: where processes are what is tested."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -57,9 +65,9 @@ def sparsify() -> Sparsify:
 
 
 @pytest.fixture(scope="session")
-def finished(tiny: Path, sparsify: Sparsify, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tiny: Path, outside: Sparsify, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run, to be read and not written to."""
     root = tmp_path_factory.mktemp("runs") / "tiny"
-    done = sparsify("run", tiny, "--run-dir", root)
+    done = outside("run", tiny, "--run-dir", root)
     assert done.returncode == 0, done.stderr
     return root

@@ -28,9 +28,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing(small_disk: Path, tiny: Path, tmp_path: Path, sparsify):
+def test_a_full_disk_loses_nothing(small_disk: Path, tiny: Path, tmp_path: Path, outside):
     root = small_disk / "run"
-    done = sparsify("run", tiny, "--run-dir", root, "--only", "tickets")
+    done = outside("run", tiny, "--run-dir", root, "--only", "tickets")
     assert done.returncode == 9, done.stderr
     assert "No space left" in done.stderr and str(root) in done.stderr
     stages = Run.load(root).stages()
@@ -39,5 +39,5 @@ def test_a_full_disk_loses_nothing(small_disk: Path, tiny: Path, tmp_path: Path,
         check_stage(root / path, record)
     assert not list(root.rglob(".tmp-*"))
     roomy = Path(shutil.copytree(root, tmp_path / "run"))
-    assert sparsify("run", tiny, "--run-dir", roomy, "--only", "tickets").returncode == 0
+    assert outside("run", tiny, "--run-dir", roomy, "--only", "tickets").returncode == 0
     assert set(stages) < set(Run.load(roomy).stages())

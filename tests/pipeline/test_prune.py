@@ -31,10 +31,10 @@ def trained(finished: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
-def half(trained: tuple[str, ...], sparsify: Sparsify, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half(trained: tuple[str, ...], outside: Sparsify, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Half of the weights removed and 20 steps of recovery; read, not written to."""
     root = tmp_path_factory.mktemp("prune") / "half"
-    done = sparsify(*trained, "--sparsity", 0.5, "--recover", "20it", "--run-dir", root, "--json")
+    done = outside(*trained, "--sparsity", 0.5, "--recover", "20it", "--run-dir", root, "--json")
     assert done.returncode == 0, done.stderr
     return root
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ def test_torchs_encoder_loses_heads_is_trained_on_saved_and_exported(
     criterion: str, sparsify: Callable[..., Any], tmp_path: Path, monkeypatch
 ):
     (tmp_path / "somebodys_encoder.py").write_text(ENCODER)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(tmp_path)
     generator = np.random.default_rng(0)
     np.savez(tmp_path / "data.npz", x=generator.normal(size=(90, 5, 8)).astype(np.float32), y=np.arange(90) % 3)

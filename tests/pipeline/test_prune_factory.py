@@ -54,6 +54,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
     """The options that name one of the factories, with weights of width 8, and data of three classes."""
     (tmp_path / "somebodys_net.py").write_text(FACTORY)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(tmp_path)
     x = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(90) % 3)
     tensors = {
@@ -69,9 +70,9 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
 
 
 def test_a_factory_s_network_is_pruned_recovered_saved_and_exported(
-    given: Callable[[str], tuple[Any, ...]], sparsify: Sparsify, tmp_path: Path
+    given: Callable[[str], tuple[Any, ...]], outside: Sparsify, tmp_path: Path
 ):
-    done = sparsify(*given("make"), "--sparsity", 0.5, "--recover", "2it", "--run-dir", tmp_path / "run", "--json")
+    done = outside(*given("make"), "--sparsity", 0.5, "--recover", "2it", "--run-dir", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["latency.onnxruntime-cpu.status"] == "measured"
@@ -91,7 +92,7 @@ def test_channels_of_a_network_that_cannot_be_followed_are_masked_as_asked_and_t
     sparsify: Callable[..., Any], tmp_path: Path, monkeypatch
 ):
     (tmp_path / "unfollowed_net.py").write_text(UNFOLLOWED)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(tmp_path)
     generator = np.random.default_rng(0)
     np.savez(tmp_path / "data.npz", x=generator.normal(size=(90, 6)).astype(np.float32), y=np.arange(90) % 3)
     tensors = {"head.weight": torch.randn(3, 8), "head.bias": torch.randn(3), "body.weight": torch.randn(8, 6)}

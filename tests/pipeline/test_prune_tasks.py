@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def test_a_regression_is_scored_in_the_targets_units(
     w = rng.normal(size=(2, 8)).astype(np.float32)
     np.savez(tmp_path / "line.npz", x=x, y=x @ w.T)
     (tmp_path / "one_layer.py").write_text("from torch import nn\n\ndef make():\n    return nn.Linear(8, 2)\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(tmp_path)
     save_file({"weight": torch.from_numpy(w), "bias": torch.zeros(2)}, tmp_path / "w.safetensors")
     model = ("--model", "one_layer:make", "--allow-import", "one_layer", "--weights", tmp_path / "w.safetensors")
     data = ("--data", f"npz:{tmp_path / 'line.npz'}", "--task", "regression", "--normalize", "none")
@@ -42,7 +41,6 @@ def test_a_regression_is_scored_in_the_targets_units(
     done = sparsify("prune", *model, *data, *asked, *QUICK)
     assert done.returncode == 0, done.stderr
     metrics = metrics_of(tmp_path / "run")
-    monkeypatch.syspath_prepend(tmp_path)
     kept = public.load(tmp_path / "run/model", allow_import=("one_layer",)).weight.detach().numpy()
     assert np.count_nonzero(kept) == 8 and (np.abs(w[kept == 0]).max() <= np.abs(w[kept != 0]).min())
     scores = load_file(tmp_path / "run/test/scores.safetensors")
@@ -53,12 +51,9 @@ def test_a_regression_is_scored_in_the_targets_units(
     assert metrics["export.test_drop"] == pytest.approx(-found.mean(), abs=1e-5)
 
 
-def test_tokens_are_classified_one_by_one(sparsify: Sparsify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_tokens_are_classified_one_by_one(sparsify: Sparsify, tmp_path: Path):
     """Labels are what the network itself says of every token, so that dense is right everywhere."""
-    schemas = pytest.importorskip("torchvision_schemas")
-    (tmp_path / "sitecustomize.py").write_text("import torchvision_schemas\n")  # for the processes of the command
-    path = os.pathsep.join([str(tmp_path), str(Path(schemas.__file__).parent)])
-    monkeypatch.setenv("PYTHONPATH", path, prepend=os.pathsep)
+    pytest.importorskip("torchvision_schemas")
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     torch.manual_seed(0)
     config = transformers.BertConfig(vocab_size=40, max_position_embeddings=16, num_labels=3, **SIZES)
