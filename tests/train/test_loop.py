@@ -79,8 +79,9 @@ def clip_by_hand_(model: nn.Module, limit: float) -> None:
 
 
 def close(a: nn.Module, b: nn.Module) -> bool:
+    """Each tensor as a whole: where a gradient is about as small as rounding, Adam steps by its sign."""
     theirs = b.state_dict()
-    return all(torch.allclose(t, theirs[n], rtol=1e-4, atol=1e-6) for n, t in a.state_dict().items())
+    return all(float((t - theirs[n]).norm() / theirs[n].norm()) < 1e-5 for n, t in a.state_dict().items())
 
 
 @pytest.mark.parametrize("model", ["mlp:36-12-8-3", "conv-2"])
