@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before anything imports torch: on shared cores two OpenMP threads spin on each other.
@@ -28,6 +29,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         missing = _why_no_gpu()
         for item in gpu if missing else ():
             item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: without this, each full collection of garbage walks through all of it."""
+    gc.freeze()
 
 
 def _why_no_gpu() -> str:
