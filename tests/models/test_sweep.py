@@ -1,4 +1,7 @@
-"""Architectures of other libraries, with random weights: each opens, is saved, and comes back with the same bits."""
+"""Architectures of other libraries, with random weights: each opens, is saved, and comes back with the same bits.
+
+A few run always, the rest where asked for (`make sweep`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from sparsify.models.build import prunable  # noqa: E402
 from sparsify.models.saved import load, save_network  # noqa: E402
 
 EVERY_ONE = [
-    pytest.param(each, marks=() if each.normal else pytest.mark.slow, id=each.source) for each in ARCHITECTURES
+    pytest.param(each, marks=() if each.normal else pytest.mark.sweep, id=each.source) for each in ARCHITECTURES
 ]
 
 
