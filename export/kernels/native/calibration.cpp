@@ -20,6 +20,12 @@ using f32::Loops;
 
 volatile float sink;  // so that no measured work is left out
 
+AlignedArray<float> halves(size_t count) {
+  AlignedArray<float> values(count);
+  std::fill(values.data(), values.data() + count, 0.5f);
+  return values;
+}
+
 // A block of 1024 rows of 64 columns, `count` nonzeros in each, times a tile; the sums come from the second cache.
 double block_ns(const Loops& loops, int32_t count, int32_t vectors) {
   constexpr int32_t ROWS = 1024, COLUMNS = 64;
@@ -33,7 +39,8 @@ double block_ns(const Loops& loops, int32_t count, int32_t vectors) {
   rows.value.assign(rows.column.size(), 0.5f);
   const f32::Part part(rows, 0, ROWS, COLUMNS, f32::side_by_side(COLUMNS));
   const auto width = static_cast<size_t>(vectors * loops.width);
-  std::vector<float> packed(width * COLUMNS, 0.5f), sums(width * ROWS);
+  const AlignedArray<float> packed = halves(width * COLUMNS);  // on lines, as kernels have them
+  AlignedArray<float> sums(width * ROWS);
   f32::Tile tile = {};
   tile.vectors = vectors;
   tile.sums = sums.data();
@@ -55,7 +62,8 @@ void measure_rows(const Loops& loops, Calibration* constants) {
 
 double pack_ns(const Loops& loops) {
   constexpr int32_t COLUMNS = 64, VECTORS = 4, STRIDE = 1040;
-  std::vector<float> x(COLUMNS * STRIDE, 0.5f), packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
+  const AlignedArray<float> x = halves(COLUMNS * STRIDE);
+  AlignedArray<float> packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
   const double took = quickest([&] {
     loops.pack_channels(x.data(), STRIDE, VECTORS * loops.width, COLUMNS, VECTORS, packed.data());
   });
@@ -65,7 +73,8 @@ double pack_ns(const Loops& loops) {
 // Rows of an image of 3.2 MB lie on pages of their own and come from beyond the second cache.
 double jump_ns(const Loops& loops, double pack) {
   constexpr int32_t COLUMNS = 256, VECTORS = 2, STRIDE = 3136;
-  std::vector<float> x(COLUMNS * STRIDE, 0.5f), packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
+  const AlignedArray<float> x = halves(COLUMNS * STRIDE);
+  AlignedArray<float> packed(static_cast<size_t>(COLUMNS * VECTORS * loops.width));
   int64_t at = 0;
   const double took = quickest([&] {
     loops.pack_channels(x.data() + at, STRIDE, VECTORS * loops.width, COLUMNS, VECTORS, packed.data());
@@ -99,6 +108,14 @@ double multiply_ns(const Loops& loops) {
   return took / static_cast<double>(STEPS * CHAINS * loops.width);
 }
 
+// Some processors do two multiply-adds of a vector in a cycle, some (Zen 4 of 512 bits) one; as an instruction each takes
+// four (Fog, Instruction tables: Skylake and later, Zen 2 and later). So the lesser of the two is a cycle.
+double cycle_of(const Loops& loops, double multiply) {
+  constexpr int64_t STEPS = 20000, LATENCY = 4;
+  const double took = quickest([&] { sink = loops.chain(STEPS); });
+  return std::min(2 * loops.width * multiply, took / static_cast<double>(STEPS * LATENCY));
+}
+
 }  // namespace
 
 Calibration measure(const Loops& loops) {
@@ -109,6 +126,7 @@ Calibration measure(const Loops& loops) {
   constants.gather = gather_ns(loops);
   constants.stream_byte = stream_ns();
   constants.multiply = multiply_ns(loops);
+  constants.cycle = cycle_of(loops, constants.multiply);
   return constants;
 }
 
@@ -137,7 +155,7 @@ const TileCalibration& tile_calibration() {
   return once;
 }
 
-double cycle_ns(const Loops& loops) { return 2 * loops.width * calibration(loops).multiply; }
+double cycle_ns(const Loops& loops) { return calibration(loops).cycle; }
 
 double dense_multiply_ns() {
   constexpr double PART_OF_PEAK = 0.75;  // what ONNX Runtime's dense product reached of it: 0.7 to 0.8 (measured)

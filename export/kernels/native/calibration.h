@@ -15,6 +15,7 @@ struct Calibration {
   double gather;       // of one group of a gather with its multiply-add
   double stream_byte;  // of one byte that is read or written in another cache than the first two
   double multiply;     // of one multiplication and addition of a dense product, at the peak of the multiplier
+  double cycle;        // of the processor, while it multiplies
 };
 
 const Calibration& calibration(const f32::Loops& loops);
@@ -30,7 +31,7 @@ struct TileCalibration {
 const TileCalibration& tile_calibration();
 TileCalibration measure_tiles();  // anew
 
-// What the cost models count in: two multiply-adds of a vector.
+// What the cost models count in.
 double cycle_ns(const f32::Loops& loops);
 
 // A dense product's time for one multiplication on this machine's best instruction set, as BLAS libraries reach it:

@@ -91,9 +91,16 @@ bool tiles_granted() {
 #endif
 }
 
+// Intel's leaf of caches; AMD has the same one elsewhere, where its topology extensions are.
+unsigned cache_leaf() {
+  constexpr unsigned INTEL = 4, AMD = 0x8000001d;
+  return (leaf(INTEL).a & 31) == 0 && bit(leaf(0x80000001).c, 22) ? AMD : INTEL;
+}
+
 void read_caches(Cpu& cpu) {
+  const unsigned caches = cache_leaf();
   for (unsigned i = 0; i < 16; ++i) {
-    const Registers r = leaf(4, i);
+    const Registers r = leaf(caches, i);
     const unsigned kind = r.a & 31, level = r.a >> 5 & 7;
     if (kind == 0) return;
     const auto bytes = static_cast<int>(((r.b >> 22) + 1) * ((r.b >> 12 & 1023) + 1) * ((r.b & 4095) + 1) * (r.c + 1));

@@ -20,6 +20,7 @@ struct Halves {
   static Register zero() { return _mm512_setzero_ph(); }
   // A half that lies twice in the bits of a float: 32 bits are broadcast by a load port alone, 16 are not.
   static Register set(float pair) { return _mm512_castps_ph(_mm512_set1_ps(pair)); }
+  static Register broadcast(const float* p) { return set(*p); }
   static Register load(const Half* p) { return _mm512_loadu_ph(p); }
   static void store(Half* p, Register v) { _mm512_storeu_ph(p, v); }
   static Register fma(Register a, Register b, Register c) { return _mm512_fmadd_ph(a, b, c); }

@@ -108,6 +108,7 @@ struct Loops {
   GemvLoop<Half> gemv_f16;
   GemvLoop<Bfloat16> gemv_bf16;
   float (*peak)(int64_t steps);
+  float (*chain)(int64_t steps);
   // The sum of x[count], as many times over; eight vectors divide count.
   float (*read)(const float* x, int64_t count, int64_t times);
 };

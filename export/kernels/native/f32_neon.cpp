@@ -11,7 +11,7 @@ extern const Loops neon_loops;
 const Loops neon_loops = {
     V::width,      V::most_vectors, pack_tokens<V>,   pack_channels<V>, pack_image<V>,
     pack_strip<V>, multiply_any<V>, unpack_tokens<V>, gemv_slice<V, float>,
-    gemv_slice<V, Half>, gemv_slice<V, Bfloat16>, peak<V>, read<V>,
+    gemv_slice<V, Half>, gemv_slice<V, Bfloat16>, peak<V, 10>, peak<V, 1>, read<V>,
 };
 
 }  // namespace sparsify::f32

@@ -11,7 +11,8 @@ extern const Loops portable_loops;
 const Loops portable_loops = {
     V::width,      V::most_vectors, pack_tokens<V>,   pack_channels<V>, pack_image<V>,
     pack_strip<V>, multiply_any<V>, unpack_tokens<V>, gemv_slice<V, float>,
-    nullptr,       nullptr,         peak<V>,          read<V>,  // no kernel of the portable loops gathers
+    nullptr,       nullptr,         peak<V, 10>,      peak<V, 1>,  // no kernel of the portable loops gathers
+    read<V>,
 };
 
 }  // namespace sparsify::f32

@@ -17,10 +17,10 @@ namespace sparsify::f32 {
 template <class V, int vectors>
 [[gnu::always_inline]] inline void accumulate(const char* packed, int64_t stride, const uint16_t* index,
                                               const float* value, int count, typename V::Register (&sum)[vectors]) {
-  const auto add = [&](uint16_t column, float weight) __attribute__((always_inline)) {
+  const auto add = [&](uint16_t column, const float* weight) __attribute__((always_inline)) {
     const auto* x = reinterpret_cast<const typename V::Element*>(packed + column * stride);
     __asm__("" : "+r"(x));  // one address for all vectors: an indexed one costs each of them a micro-operation more
-    const auto w = V::set(weight);
+    const auto w = V::broadcast(weight);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) sum[v] = V::fma(w, V::load(x + v * V::width), sum[v]);
   };
@@ -29,9 +29,9 @@ template <class V, int vectors>
     uint64_t four;
     std::memcpy(&four, index + i, sizeof four);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j, four >>= 16) add(static_cast<uint16_t>(four), value[i + j]);
+    for (int j = 0; j < 4; ++j, four >>= 16) add(static_cast<uint16_t>(four), value + i + j);
   }
-  for (; i < count; ++i) add(index[i], value[i]);
+  for (; i < count; ++i) add(index[i], value + i);
 }
 
 // Residual and activation of a row that is still in registers, then the store.
@@ -122,10 +122,10 @@ void multiply_any(const Block& block, const float* packed, int64_t stride, const
   return multiply<V, vectors, false, false>(block, packed, stride, tile);
 }
 
-// `steps` times ten multiply-adds that wait for nothing: the multiplier's peak.
-template <class V>
+// `steps` times CHAINS multiply-adds, each of which waits for the last of its chain alone: with ten the multiplier's
+// peak, with one its latency.
+template <class V, int CHAINS>
 float peak(int64_t steps) {
-  constexpr int CHAINS = 10;
   typename V::Register sum[CHAINS];
   for (int i = 0; i < CHAINS; ++i) sum[i] = V::set(static_cast<float>(i));
   const auto half = V::set(0.5f);

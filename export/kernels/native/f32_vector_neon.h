@@ -20,6 +20,7 @@ struct Vector {
 
   static Register zero() { return vdupq_n_f32(0); }
   static Register set(float value) { return vdupq_n_f32(value); }
+  static Register broadcast(const float* p) { return set(*p); }
   static Register load(const float* p) { return vld1q_f32(p); }
   static Register load(const float* p, Mask mask) {
     if (mask == 4) return load(p);

@@ -29,6 +29,7 @@ struct Vector {
   static Register set(float value) {
     return each([=](int) { return value; });
   }
+  static Register broadcast(const float* p) { return set(*p); }
   static Register load(const float* p) {
     Register v;
     std::memcpy(v.lane, p, sizeof v.lane);
