@@ -11,6 +11,7 @@
 #include "f32_instruction_sets.h"
 #include "i8_amx.h"
 #include "i8_memory.h"
+#include "quantize.h"
 #include "stopwatch.h"
 
 namespace sparsify {
@@ -116,6 +117,76 @@ double cycle_of(const Loops& loops, double multiply) {
   return std::min(2 * loops.width * multiply, took / static_cast<double>(STEPS * LATENCY));
 }
 
+// Rows of `count` groups each over 64 quads, of which they take some, times a tile; the sums come from the second cache.
+double groups_ns(const QuadLoops& loops, int32_t count) {
+  constexpr int64_t ROWS = 512, QUADS = 64, COLUMNS = 4 * QUADS;
+  const bool scattered = loops.grouping == Grouping::scattered;
+  std::vector<int8_t> integers(ROWS * COLUMNS);
+  for (int64_t r = 0; r < ROWS; ++r) {
+    for (int64_t i = 0; i < 4 * count; ++i) {
+      const int64_t spread = (r * 29 + i * COLUMNS / (4 * count)) % COLUMNS;
+      const int64_t quad = (r * 29 + i / 4 * QUADS / count) % QUADS;
+      integers[static_cast<size_t>(r * COLUMNS + (scattered ? spread : 4 * quad + i % 4))] = 1;
+    }
+  }
+  const Quads weights(integers.data(), ROWS, COLUMNS, loops.grouping);
+  const int64_t step = (scattered ? 3 : 9) * 64;  // odd lines, as planes are
+  std::vector<int64_t> offsets;
+  for (int64_t i = 0; i < (scattered ? COLUMNS : QUADS); ++i) offsets.push_back(i * step);
+  const AlignedArray<uint8_t> planes(static_cast<size_t>(COLUMNS * step));
+  AlignedArray<int32_t> sums(ROWS * tile_positions);
+  const QuadView view = weights.view();
+  const double took = quickest([&] {
+    loops.multiply(view, 0, 0, ROWS, true, planes.data(), offsets.data(), sums.data());
+  });
+  return took / ROWS;
+}
+
+// Bands of 16 rows of tiles of 64 positions, each finished by write(scaled, row, position).
+template <class Write>
+double results_ns(const QuadLoops& loops, int64_t rows, int64_t positions, Write&& write) {
+  constexpr int64_t BAND = 16;
+  const AlignedArray<int32_t> sums(BAND * tile_positions);
+  const AlignedArray<float> steps = halves(tile_positions);
+  AlignedArray<float> scaled(BAND * tile_positions);
+  const double took = quickest([&] {
+    for (int64_t position = 0; position < positions; position += tile_positions) {
+      for (int64_t band = 0; band < rows; band += BAND) {
+        for (int64_t at = 0; at < BAND * tile_positions; at += tile_positions) {
+          loops.scale(sums.data() + at, 0, 0.5f, steps.data(), 0.0f, scaled.data() + at);
+        }
+        write(scaled.data(), band, position);
+      }
+    }
+  });
+  return took / static_cast<double>(rows * positions);
+}
+
+double token_result_ns(const QuadLoops& loops) {
+  constexpr int64_t ROWS = 256;
+  AlignedArray<float> y(ROWS * tile_positions);
+  return results_ns(loops, ROWS, tile_positions, [&](const float* scaled, int64_t row, int64_t) {
+    quantizer().transpose(reinterpret_cast<const uint32_t*>(scaled), tile_positions, 16, tile_positions,
+                          reinterpret_cast<uint32_t*>(y.data() + row), ROWS);
+  });
+}
+
+double position_result_ns(const QuadLoops& loops) {
+  constexpr int64_t ROWS = 256, POSITIONS = 3136;  // 3.2 MB
+  AlignedArray<float> y(ROWS * POSITIONS);
+  return results_ns(loops, ROWS, POSITIONS, [&](const float* scaled, int64_t row, int64_t position) {
+    for (int64_t r = 0; r < 16; ++r) {
+      std::copy_n(scaled + r * tile_positions, tile_positions, y.data() + (row + r) * POSITIONS + position);
+    }
+  });
+}
+
+GroupCalibration measure_groups(const QuadLoops& loops) {
+  constexpr int32_t FEW = 4, MANY = 32;
+  const double few = groups_ns(loops, FEW), many = groups_ns(loops, MANY), group = (many - few) / (MANY - FEW);
+  return {group, std::max(group, few - FEW * group), token_result_ns(loops), position_result_ns(loops)};
+}
+
 }  // namespace
 
 Calibration measure(const Loops& loops) {
@@ -137,6 +208,15 @@ const Calibration& calibration(const Loops& loops) {
   const auto found = known.find(&loops);
   if (found != known.end()) return found->second;
   return known.emplace(&loops, measure(loops)).first->second;
+}
+
+const GroupCalibration& calibration(const QuadLoops& loops) {
+  static std::mutex mutex;
+  static std::map<const QuadLoops*, GroupCalibration> known;
+  const std::lock_guard lock(mutex);
+  const auto found = known.find(&loops);
+  if (found != known.end()) return found->second;
+  return known.emplace(&loops, measure_groups(loops)).first->second;
 }
 
 TileCalibration measure_tiles() {

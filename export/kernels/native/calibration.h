@@ -2,6 +2,7 @@
 #pragma once
 
 #include "f32_loops.h"
+#include "i8_quads.h"
 
 namespace sparsify {
 
@@ -20,6 +21,16 @@ struct Calibration {
 
 const Calibration& calibration(const f32::Loops& loops);
 Calibration measure(const f32::Loops& loops);  // anew
+
+// Nanoseconds of int8 weights in groups of four times a tile of 64 positions, likewise.
+struct GroupCalibration {
+  double group;  // of one group, its activations in the first cache
+  double row;    // of beginning and ending a row of a block, its sums fetched and kept
+  double token_result;     // of one result: scaled, turned and written
+  double position_result;  // the same of an image that the second cache does not keep, which is not turned
+};
+
+const GroupCalibration& calibration(const QuadLoops& loops);
 
 // Nanoseconds on AMX tiles, likewise. A product is 16 x 16 x 64 multiplications of bytes.
 struct TileCalibration {

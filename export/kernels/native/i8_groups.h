@@ -31,12 +31,13 @@ class LastMap {
 };
 
 struct Groups {
-  Groups(const Weights& weights, const Shape& shape)
-      : image(shape.layout == Layout::image), count(image ? shape.image.groups : 1), rows(weights.rows / count),
+  // `spread`: its maps are of planes of bytes, too.
+  Groups(const Weights& weights, const Shape& shape, bool spread = false)
+      : spread(spread), image(shape.layout == Layout::image), count(image ? shape.image.groups : 1), rows(weights.rows / count),
         taps(image ? int64_t{shape.image.kernel_height} * shape.image.kernel_width : 1),
         channels(weights.columns / taps) {}
 
-  bool image;
+  bool spread, image;
   int64_t count;
   int64_t rows;      // of one group
   int64_t taps;      // positions of the kernel
@@ -47,7 +48,9 @@ struct Groups {
   template <class Run>
   void for_each(const Problem& problem, Run&& run) const {
     const auto map = maps.of(problem.image, problem.n, [&] {
-      return image ? image_map(problem.image) : channel_major_map(channels, problem.n);
+      PlaneMap made = image ? image_map(problem.image) : channel_major_map(channels, problem.n);
+      if (spread) made.spread_out();
+      return made;
     });
     const int64_t in_group = channels * (image ? int64_t{problem.image.height} * problem.image.width : problem.n);
     for (int64_t i = 0; i < problem.batch * count; ++i) {

@@ -140,18 +140,33 @@ constexpr KernelInfo AMX_DENSE = {
 
 #endif
 
-constexpr double BAND_RESULT = 2.0;  // of one result that is written in bands of 16 rows, beside RESULT
-
-// `dot` cycles for a kept quad and 16 positions.
-double by_quads(const Weights& weights, const Shape& shape, double dot) {
-  const Work of = work(weights, shape);
+// Groups of four that a row of a group has.
+double groups_of_four(const Weights& weights, const Work& of, Grouping grouping) {
   const double size = static_cast<double>(weights.rows) * weights.columns;
   const double kept = size > 0 ? static_cast<double>(weights.kept) / size : 0;
+  if (grouping == Grouping::scattered) {
+    constexpr double FILLED_UP = 1.5 / 4;  // weights of zero in a block's last group
+    return of.channels * of.taps * kept / 4 + FILLED_UP * std::ceil(of.columns / block_columns(grouping));
+  }
   // A quad is four channels at one tap: blocks are that in 1x1 kernels alone. Scattered weights fill more quads.
   const bool whole = weights.pattern == Pattern::dense || (weights.pattern == Pattern::block_1x4 && of.taps == 1);
-  const double full = whole ? kept : 1 - std::pow(1 - kept, std::min(4.0, of.channels));
-  const double quads = of.groups * of.rows * of.columns / 4 * full;
-  return nanoseconds(of, shape, dot * quads * up_to(of.positions, 64) / 16 + BAND_RESULT * of.outputs);
+  return of.columns / 4 * (whole ? kept : 1 - std::pow(1 - kept, std::min(4.0, of.channels)));
+}
+
+// A row of a tile of 64 positions takes `group` nanoseconds for each group of four weights, and `row` for each block.
+double by_groups(const Weights& weights, const Shape& shape, Grouping grouping, const GroupCalibration& takes) {
+  const Work of = work(weights, shape);
+  const double blocks = std::ceil(of.columns / block_columns(grouping));
+  const double row = takes.group * groups_of_four(weights, of, grouping) + takes.row * blocks;
+  const double rows = of.groups * of.rows * std::ceil(of.positions / tile_positions);
+  const double cycle = cycle_ns(f32::best_loops());
+  const double result = shape.layout == Layout::token_major ? takes.token_result : takes.position_result;
+  return nanoseconds(of, shape, (row * rows + result * of.outputs) / cycle);
+}
+
+template <const QuadLoops& loops>
+double by_measured_groups(const Weights& weights, const Shape& shape) {
+  return by_groups(weights, shape, loops.grouping, calibration(loops));
 }
 
 bool fits_quads(const Weights& weights) { return is_i8(weights); }
@@ -178,31 +193,37 @@ constexpr KernelInfo GEMV = {
 constexpr KernelInfo VNNI = {
     "i8-vnni-1x4", "int8 weights in quads of columns, any layout: one AVX-512 VNNI instruction a quad and 16 positions",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 1.9); },
-    prepare<avx512vnni_quads>};
+    by_measured_groups<avx512vnni_quads>, prepare<avx512vnni_quads>};
+
+constexpr KernelInfo SCATTERED = {
+    "i8-vnni-scattered", "int8 weights of any pattern, any layout: any four of a row are a group, laid together for it",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
+    by_measured_groups<avx512vnni_scattered>, prepare<avx512vnni_scattered>};
 
 constexpr KernelInfo AVXVNNI = {
     "i8-avxvnni", "the same in 256 bits",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx_vnni; },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 3.5); },
-    prepare<avxvnni_quads>};
+    by_measured_groups<avxvnni_quads>, prepare<avxvnni_quads>};
 
 constexpr KernelInfo AVX2 = {
     "i8-avx2", "the same with widened bytes and vpmaddwd",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx2; },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 8); },
-    prepare<avx2_quads>};
+    by_measured_groups<avx2_quads>, prepare<avx2_quads>};
 #endif
 
 constexpr KernelInfo PORTABLE = {
     "i8-portable", "the same in plain C++: the exact reference",
     [](const Cpu&, const Weights& weights, const Shape&) { return fits_quads(weights); },
-    [](const Weights& weights, const Shape& shape) { return by_quads(weights, shape, 54); },
+    [](const Weights& weights, const Shape& shape) {
+      constexpr double DOT = 54, SCALED = 2;  // cycles of a quad and 16 positions, and of a result
+      const double cycle = cycle_ns(f32::best_loops());
+      return by_groups(weights, shape, Grouping::quads, {4 * DOT * cycle, 0, SCALED * cycle, SCALED * cycle});
+    },
     prepare<portable_quads>};
 
 constexpr std::array KERNELS = {
 #if defined(__x86_64__)
-    AMX, AMX_ROWS, AMX_DENSE, GEMV, VNNI, AVXVNNI, AVX2,
+    AMX, AMX_ROWS, AMX_DENSE, GEMV, VNNI, SCATTERED, AVXVNNI, AVX2,
 #endif
     PORTABLE};
 

@@ -21,7 +21,9 @@ constexpr int64_t band_rows = 16;
 struct Ready {
   const Problem& problem;  // of this group and image
   const PlaneMap& map;
-  const uint8_t* planes;
+  const uint8_t* planes;   // of quads, or of bytes
+  int64_t position_bytes;  // in a plane: 4, or 1
+  const int64_t* offsets;  // of quads, or of columns
   const float* steps;      // [positions, up to a whole tile]
   const float* scales;     // [rows] of the weights
   QuadView weights;
@@ -71,8 +73,8 @@ void multiply_tile(const Ready& ready, const QuadLoops& loops, int64_t tile, Ran
     for (int64_t first = rows.begin; first < rows.end; first += band_rows) {
       const int64_t count = std::min(band_rows, rows.end - first);
       int32_t* const band = one ? sums : sums + (first - rows.begin) * tile_positions;
-      loops.multiply(weights, block, first, count, block > 0, ready.planes + position * 4, ready.map.offsets.data(),
-                     band);
+      loops.multiply(weights, block, first, count, block > 0, ready.planes + position * ready.position_bytes,
+                     ready.offsets, band);
       if (block + 1 == weights.blocks) finish_band(ready, loops, position, first, count, band);
     }
   }
@@ -81,14 +83,14 @@ void multiply_tile(const Ready& ready, const QuadLoops& loops, int64_t tile, Ran
 class QuadLayer final : public Prepared {
  public:
   QuadLayer(const QuadLoops& loops, const Weights& weights, const Shape& shape)
-      : loops_(loops), groups_(weights, shape),
+      : loops_(loops), scattered_(loops.grouping == Grouping::scattered), groups_(weights, shape, scattered_),
         scales_(weights.scales, weights.scales + weights.rows) {
     const std::vector<int32_t> order = plane_order(groups_.channels, groups_.taps);
     const AlignedArray<int8_t> integers = dense_integers(weights, order);
     const int64_t columns = static_cast<int64_t>(order.size());
     const int64_t rows = groups_.rows;
     for (int64_t g = 0; g < groups_.count; ++g) {
-      quads_.emplace_back(integers.data() + g * rows * columns, rows, columns);
+      quads_.emplace_back(integers.data() + g * rows * columns, rows, columns, loops.grouping);
     }
   }
 
@@ -112,7 +114,10 @@ class QuadLayer final : public Prepared {
         reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(tiles * tile_positions) * 4));
     fill(problem, map, planes, steps, pool);
     const QuadView weights = quads_[static_cast<size_t>(group)].view();
-    const Ready ready{problem, map, planes, steps, scales_.data() + group * groups_.rows, weights};
+    const float* const scales = scales_.data() + group * groups_.rows;
+    const Ready ready = scattered_ ? Ready{problem, map, spread(map, planes, pool), 1, map.byte_offsets.data(), steps,
+                                           scales, weights}
+                                   : Ready{problem, map, planes, 4, map.offsets.data(), steps, scales, weights};
     const int64_t bands = (groups_.rows + band_rows - 1) / band_rows;
     const int64_t parts = tiles >= pool.threads() ? 1 : std::min<int64_t>(pool.threads(), bands);
     pool.for_each(static_cast<size_t>(tiles * parts), [&](size_t task) {
@@ -124,6 +129,15 @@ class QuadLayer final : public Prepared {
       const int64_t first = static_cast<int64_t>(tile) * tile_positions;
       finish_token_major(problem.epilogue, problem.y, groups_.rows, first, std::min(tile_positions, problem.n - first));
     });
+  }
+
+  const uint8_t* spread(const PlaneMap& map, const uint8_t* planes, Pool& pool) const {
+    uint8_t* const bytes = thread_scratch(Scratch::panels, static_cast<size_t>(map.spread_bytes()));
+    pool.for_each(static_cast<size_t>(map.planes), [&](size_t task) {
+      const int64_t plane = static_cast<int64_t>(task);
+      loops_.spread(planes + plane * map.plane, map.plane / 4, bytes + 4 * plane * map.byte_plane, map.byte_plane);
+    });
+    return bytes;
   }
 
   void fill(const Problem& problem, const PlaneMap& map, uint8_t* planes, float* steps, Pool& pool) const {
@@ -140,6 +154,7 @@ class QuadLayer final : public Prepared {
   }
 
   const QuadLoops& loops_;
+  bool scattered_;
   Groups groups_;
   std::vector<float> scales_;
   std::vector<Quads> quads_;

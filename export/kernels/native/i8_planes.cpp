@@ -74,6 +74,15 @@ PlaneMap image_map(const Image& image) {
   return map;
 }
 
+void PlaneMap::spread_out() {
+  byte_plane = ((plane / 4 + 63) / 64 | 1) * 64;
+  for (const int64_t offset : offsets) {
+    for (int64_t i = 0; i < 4; ++i) {
+      byte_offsets.push_back((offset / plane * 4 + i) * byte_plane + offset % plane / 4);
+    }
+  }
+}
+
 std::vector<int32_t> plane_order(int64_t channels, int64_t taps) {
   std::vector<int32_t> order;
   for (int64_t tap = 0; tap < taps; ++tap) {

@@ -22,13 +22,18 @@ struct PlaneMap {
   int64_t planes;                // phases * channel_quads
   int64_t positions;             // of the grid up to the last output
   std::vector<int64_t> offsets;  // [taps * channel_quads] of position 0 as each tap sees it
+  // The same of planes of bytes, four in the place of each: [4 taps * channel_quads], empty unless spread out.
+  std::vector<int64_t> byte_offsets;
+  int64_t byte_plane;            // from one to the next, an odd multiple of 64
   std::vector<uint16_t> lanes;   // [vectors of 16 positions, even] which are outputs
   std::vector<int64_t> outputs;  // [the same] index of the first of them
   int64_t height, width;         // of the grid
   std::vector<int32_t> phases;   // [stride_y * stride_x] its number among the planes, -1 where no tap reads it
 
   int64_t bytes() const { return planes * plane + slack; }
+  int64_t spread_bytes() const { return 4 * planes * byte_plane + slack; }
   int64_t quads() const { return static_cast<int64_t>(offsets.size()); }
+  void spread_out();
   static constexpr int64_t slack = 256;  // a pair of vectors past the last position may be read
 };
 

@@ -3,25 +3,28 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cpu.h"
 #include "quantize.h"
 
 namespace sparsify {
 
-Quads::Quads(const int8_t* integers, int64_t rows, int64_t columns)
-    : rows_(rows), blocks_(((columns + 3) / 4 + block_quads - 1) / block_quads) {
+int64_t block_columns(Grouping grouping) {
+  const int64_t lines = cpu().l1_bytes / 64;
+  return grouping == Grouping::quads ? lines / 4 * 4 : lines / 16 * 12;
+}
+
+Quads::Quads(const int8_t* integers, int64_t rows, int64_t columns, Grouping grouping)
+    : rows_(rows), blocks_((columns + block_columns(grouping) - 1) / block_columns(grouping)) {
+  const int64_t wide = block_columns(grouping);
   for (int64_t block = 0; block < blocks_; ++block) {
-    const int64_t begin = block * block_quads * 4, end = std::min(columns, begin + block_quads * 4);
+    const int64_t begin = block * wide, end = std::min(columns, begin + wide);
     for (int64_t row = 0; row < rows; ++row) {
-      starts_.push_back(static_cast<int64_t>(quads_.size()));
-      for (int64_t k = begin; k < end; k += 4) {
-        uint32_t value = 0;
-        std::memcpy(&value, integers + row * columns + k, static_cast<size_t>(std::min<int64_t>(4, end - k)));
-        if (value == 0) continue;
-        quads_.push_back(static_cast<uint16_t>(k / 4));
-        values_.push_back(value);
-      }
+      starts_.push_back(static_cast<int64_t>(values_.size()));
+      const int8_t* const of = integers + row * columns;
+      if (grouping == Grouping::quads) add_quads(of, begin, end);
+      else add_scattered(of, begin, end);
     }
-    starts_.push_back(static_cast<int64_t>(quads_.size()));
+    starts_.push_back(static_cast<int64_t>(values_.size()));
   }
   for (int64_t row = 0; row < rows; ++row) {
     int32_t sum = 0;
@@ -30,6 +33,32 @@ Quads::Quads(const int8_t* integers, int64_t rows, int64_t columns)
   }
   quads_.shrink_to_fit();
   values_.shrink_to_fit();
+}
+
+void Quads::add_quads(const int8_t* row, int64_t begin, int64_t end) {
+  for (int64_t k = begin; k < end; k += 4) {
+    uint32_t value = 0;
+    std::memcpy(&value, row + k, static_cast<size_t>(std::min<int64_t>(4, end - k)));
+    if (value == 0) continue;
+    quads_.push_back(static_cast<uint16_t>(k / 4));
+    values_.push_back(value);
+  }
+}
+
+// The last group of a row is filled up with weights of zero at its first column.
+void Quads::add_scattered(const int8_t* row, int64_t begin, int64_t end) {
+  int taken = 4;
+  for (int64_t k = begin; k < end; ++k) {
+    if (row[k] == 0) continue;
+    if (taken == 4) {
+      taken = 0;
+      quads_.insert(quads_.end(), 4, static_cast<uint16_t>(k));
+      values_.push_back(0);
+    }
+    quads_[quads_.size() - 4 + static_cast<size_t>(taken)] = static_cast<uint16_t>(k);
+    values_.back() |= static_cast<uint32_t>(static_cast<uint8_t>(row[k])) << (8 * taken);
+    ++taken;
+  }
 }
 
 QuadView Quads::view() const {

@@ -1,5 +1,7 @@
-// int8 weights as quads: four consecutive columns of a row, kept or dropped together. One vpdpbusd multiplies a quad
-// with 16 positions. block_1x4 has nothing else; any other pattern is filled up to quads.
+// int8 weights in groups of four of a row, each one vpdpbusd with 16 positions.
+//
+// As quads, a group is four consecutive columns, kept or dropped together: block_1x4 has nothing else, any other pattern
+// is filled up to them. Scattered, it is any four that are kept.
 #pragma once
 
 #include <cstdint>
@@ -9,27 +11,36 @@
 
 namespace sparsify {
 
-inline constexpr int64_t tile_positions = 64;  // results of a row that stay in registers: 4 vectors of AVX-512
-// Quads of columns whose activations of a tile stay in L1: 192 * 256 bytes.
-inline constexpr int64_t block_quads = 192;
+enum class Grouping {
+  quads,      // activations lie as quads of bytes (i8_planes.h)
+  scattered,  // each column has a plane of bytes; four of them are laid together for each group anew
+};
 
-// What the loops read. Blocks of columns one after the other, rows one after the other in each, kept quads in order.
+inline constexpr int64_t tile_positions = 64;  // results of a row that stay in registers: 4 vectors of AVX-512
+
+// Columns of a block, whose activations of a tile stay in the first cache. A multiple of 4.
+int64_t block_columns(Grouping grouping);
+
+// What the loops read. Blocks of columns one after the other, rows one after the other in each, groups in order.
 struct QuadView {
   int64_t rows, blocks;
   const int64_t* starts;     // [blocks][rows + 1]
-  const uint16_t* quads;     // the number of a kept quad in its row
+  const uint16_t* quads;     // of a group: the number of its quad in the row, or, scattered, of its four columns
   const uint32_t* values;    // its four integers, the first column's in the lowest byte
   const int32_t* offsets;    // [rows] -128 * sum of the row's weights: takes the activations' zero point out again
 };
 
 class Quads {
  public:
-  // integers: int8 [rows][columns]; at most 65536 quads a row.
-  Quads(const int8_t* integers, int64_t rows, int64_t columns);
+  // integers: int8 [rows][columns]; at most 65536 columns.
+  Quads(const int8_t* integers, int64_t rows, int64_t columns, Grouping grouping);
   QuadView view() const;
   size_t bytes() const;
 
  private:
+  void add_quads(const int8_t* row, int64_t begin, int64_t end);
+  void add_scattered(const int8_t* row, int64_t begin, int64_t end);
+
   int64_t rows_, blocks_;
   std::vector<int64_t> starts_;
   std::vector<uint16_t> quads_;
@@ -39,12 +50,17 @@ class Quads {
 
 // What an instruction set's file offers. Integers and roundings are the same in all.
 struct QuadLoops {
+  Grouping grouping;
   // sums[row - first][0, tile_positions) = (or, where `add`, +=) products of block `block`, rows [first, first +
-  // count). `planes` is where the tile begins and offsets[quad] the distance of a quad's line of dwords from it.
+  // count). `planes` is where the tile begins and offsets[quad], or offsets[column], the distance of a line of
+  // activations from it.
   void (*multiply)(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add,
                    const uint8_t* planes, const int64_t* offsets, int32_t* sums);
-  // out[j] = float(sums[j] + offset) * (scale * steps[j]) + bias, for j in [0, tile_positions).
+  // out[j] = float(sum of position j + offset) * (scale * steps[j]) + bias, for j in [0, tile_positions). Scattered,
+  // sums may lie in another order.
   void (*scale)(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out);
+  // Scattered: `count` quads become four planes of bytes, `stride` apart. Up to 64 more of each are read and written.
+  void (*spread)(const uint8_t* quads, int64_t count, uint8_t* bytes, int64_t stride);
 };
 
 extern const QuadLoops portable_quads;
@@ -52,6 +68,7 @@ extern const QuadLoops portable_quads;
 extern const QuadLoops avx2_quads;
 extern const QuadLoops avxvnni_quads;
 extern const QuadLoops avx512vnni_quads;
+extern const QuadLoops avx512vnni_scattered;
 #endif
 
 }  // namespace sparsify

@@ -33,6 +33,7 @@ struct Integers {
 
 }  // namespace
 
-const QuadLoops avx2_quads = {quad_loops::multiply<Integers>, quad_loops::scale<Integers, avx2::Vector>};
+const QuadLoops avx2_quads = {Grouping::quads, quad_loops::multiply<Integers>,
+                              quad_loops::scale<Integers, avx2::Vector>, nullptr};
 
 }  // namespace sparsify

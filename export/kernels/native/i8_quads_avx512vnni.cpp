@@ -20,6 +20,7 @@ struct Integers {
 
 }  // namespace
 
-const QuadLoops avx512vnni_quads = {quad_loops::multiply<Integers>, quad_loops::scale<Integers, avx512::Vector>};
+const QuadLoops avx512vnni_quads = {Grouping::quads, quad_loops::multiply<Integers>,
+                                    quad_loops::scale<Integers, avx512::Vector>, nullptr};
 
 }  // namespace sparsify

@@ -20,6 +20,7 @@ struct Integers {
 
 }  // namespace
 
-const QuadLoops avxvnni_quads = {quad_loops::multiply<Integers>, quad_loops::scale<Integers, avx2::Vector>};
+const QuadLoops avxvnni_quads = {Grouping::quads, quad_loops::multiply<Integers>,
+                                 quad_loops::scale<Integers, avx2::Vector>, nullptr};
 
 }  // namespace sparsify

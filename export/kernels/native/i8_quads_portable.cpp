@@ -34,6 +34,6 @@ void scale(const int32_t* sums, int32_t offset, float scale, const float* steps,
 
 }  // namespace
 
-const QuadLoops portable_quads = {multiply, scale};
+const QuadLoops portable_quads = {Grouping::quads, multiply, scale, nullptr};
 
 }  // namespace sparsify
