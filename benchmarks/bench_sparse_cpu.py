@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--sparsity", nargs="+", type=float, default=list(SPARSITIES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20, help="inferences of each arm")
+    parser.add_argument("--suffix", default="", help="of the results' names, say -zen4: leaves another processor's alone")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
     options = parser.parse_args()
     for name in options.networks:
@@ -82,7 +83,7 @@ def main() -> None:
                 p for p in ("onnxruntime", "openvino", "sparsify-kernels") if importlib.util.find_spec(module(p))
             ]
             write(
-                f"sparse_cpu_{name}_{options.threads}",
+                f"sparse_cpu_{name}_{options.threads}{options.suffix}",
                 {"what": f"seconds of one inference of {name}, batch 1, {options.threads} threads"}
                 | {"environment": environment(*packages), "load_after": os.getloadavg(), "machine": machine}
                 | {"seconds": samples}
