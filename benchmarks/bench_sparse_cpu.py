@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--sparsity", nargs="+", type=float, default=list(SPARSITIES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20, help="inferences of each arm")
-    parser.add_argument("--suffix", default="", help="of the results' names, say -zen4: leaves another processor's alone")
+    parser.add_argument("--suffix", default="", help="of the results' names: another processor's stay")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
     options = parser.parse_args()
     for name in options.networks:

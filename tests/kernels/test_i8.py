@@ -113,6 +113,23 @@ def test_linear_gives_the_same_integers_in_every_kernel(
     assert_agree(results, product + bias, np.abs(product) + np.abs(bias))
 
 
+@pytest.mark.parametrize("columns", [384, 385, 512, 513, 1700])
+@pytest.mark.parametrize("sparsity", [0.0, 0.9, 0.999])
+def test_columns_may_fill_several_blocks(columns: int, sparsity: float) -> None:
+    """More than the first cache holds of a tile: sums go from block to block, and some rows have nothing in one."""
+    rng = np.random.default_rng(columns)
+    weight = pruned(rng, 40, columns, sparsity, "unstructured")
+    weight[3, : columns // 2] = 0
+    weight[5] = 0
+    x, bias = rng.standard_normal((70, columns)).astype(np.float32), rng.standard_normal(40).astype(np.float32)
+    layers = kernels_that_serve(lambda kernel: SparseLinear(weight, bias=bias, precision="i8", kernel=kernel))
+    w, scale = integers_of(weight)
+    q, step = quantised(x, np.abs(x).max(1, keepdims=True))
+    product = (q @ w.T) * (step * scale)
+    results = {name: layer(x) for name, layer in layers.items()}
+    assert_agree(results, product + bias, np.abs(product) + np.abs(bias))
+
+
 @pytest.mark.parametrize("pattern", ["rows_16", "rows_32"])
 @pytest.mark.parametrize("n", [1, 17, 33, 64, 97, 128, 130])
 @pytest.mark.parametrize("threads", [1, 2])
