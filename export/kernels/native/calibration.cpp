@@ -11,7 +11,6 @@
 #include "f32_instruction_sets.h"
 #include "i8_amx.h"
 #include "i8_memory.h"
-#include "i8_wide.h"
 #include "quantize.h"
 #include "stopwatch.h"
 
@@ -188,21 +187,6 @@ GroupCalibration measure_groups(const QuadLoops& loops) {
   return {group, std::max(group, few - FEW * group), token_result_ns(loops), position_result_ns(loops)};
 }
 
-#if defined(__x86_64__)
-double measure_wide() {
-  constexpr int64_t PANELS = 2, STEPS = 12, TILES = 8, N = TILES * wide_tokens, LINES = PANELS * STEPS * step_lines;
-  const std::vector<int8_t> integers(PANELS * panel_rows * STEPS * step_columns, 1);
-  const std::vector<float> scales(PANELS * panel_rows, 0.5f);
-  const Panels panels(integers.data(), PANELS * panel_rows, STEPS * step_columns, scales.data(), Operand::second, false);
-  const AlignedArray<uint8_t> bytes(N * STEPS * step_columns);
-  const std::vector<float> steps(N, 0.5f);
-  AlignedArray<float> y(N * PANELS * panel_rows);
-  AlignedArray<uint8_t> room(static_cast<size_t>(wide_room_bytes(panels.view())));
-  const Wide product{panels.view(), bytes.data(), steps.data(), N, y.data(), {}};
-  return quickest([&] { multiply_wide(product, 0, PANELS, room.data()); }) / (LINES * TILES);
-}
-#endif
-
 }  // namespace
 
 Calibration measure(const Loops& loops) {
@@ -233,15 +217,6 @@ const GroupCalibration& calibration(const QuadLoops& loops) {
   const auto found = known.find(&loops);
   if (found != known.end()) return found->second;
   return known.emplace(&loops, measure_groups(loops)).first->second;
-}
-
-double wide_line_ns() {
-#if defined(__x86_64__)
-  static const double once = measure_wide();
-  return once;
-#else
-  return 0;
-#endif
 }
 
 TileCalibration measure_tiles() {

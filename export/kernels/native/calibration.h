@@ -32,10 +32,6 @@ struct GroupCalibration {
 
 const GroupCalibration& calibration(const QuadLoops& loops);
 
-// Nanoseconds of a line of 16 rows' four int8 weights times as many tokens as i8_wide.h takes at once, likewise. Only
-// where cpu().avx512_vnni and avx512_vbmi2.
-double wide_line_ns();
-
 // Nanoseconds on AMX tiles, likewise. A product is 16 x 16 x 64 multiplications of bytes.
 struct TileCalibration {
   double product;  // of one product of tiles that are there

@@ -12,7 +12,6 @@
 #include "i8_kept.h"
 #include "i8_panels.h"
 #include "i8_prepared.h"
-#include "i8_wide.h"
 
 namespace sparsify {
 namespace {
@@ -191,20 +190,6 @@ constexpr KernelInfo GEMV = {
     },
     prepare_gemv};
 
-constexpr KernelInfo WIDE = {
-    "i8-vnni-dense", "int8 weights of any pattern, tokens: kept compressed, expanded, multiplied zeros and all",
-    [](const Cpu& cpu, const Weights& weights, const Shape& shape) {
-      return is_i8(weights) && cpu.avx512_vbmi2 && cpu.avx512_vnni && shape.layout == Layout::token_major;
-    },
-    [](const Weights& weights, const Shape& shape) {
-      constexpr double EXPANDED = 4;  // cycles of a line of 64 weights
-      const Work of = work(weights, shape);
-      const double lines = up_to(of.rows, panel_rows) * up_to(of.columns, step_columns) / 64;
-      const double tiles = std::ceil(of.positions / wide_tokens);
-      return nanoseconds(of, shape, lines * (EXPANDED + tiles * wide_line_ns() / cycle_ns(f32::best_loops())));
-    },
-    prepare_wide};
-
 constexpr KernelInfo VNNI = {
     "i8-vnni-1x4", "int8 weights in quads of columns, any layout: one AVX-512 VNNI instruction a quad and 16 positions",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
@@ -238,7 +223,7 @@ constexpr KernelInfo PORTABLE = {
 
 constexpr std::array KERNELS = {
 #if defined(__x86_64__)
-    AMX, AMX_ROWS, AMX_DENSE, GEMV, WIDE, VNNI, SCATTERED, AVXVNNI, AVX2,
+    AMX, AMX_ROWS, AMX_DENSE, GEMV, VNNI, SCATTERED, AVXVNNI, AVX2,
 #endif
     PORTABLE};
 

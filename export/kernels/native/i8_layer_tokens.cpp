@@ -1,5 +1,5 @@
 // token_major with panels: a block of tokens is quantised, multiplied with every panel and finished while it is in the
-// cache. A few tokens go through the GEMV, more through AMX or, without it, through dot products of registers.
+// cache. A few tokens go through the GEMV, more through AMX where it is there.
 #if defined(__x86_64__)
 #include <algorithm>
 #include <vector>
@@ -10,7 +10,6 @@
 #include "i8_prepared.h"
 #include "i8_share.h"
 #include "i8_token_blocks.h"
-#include "i8_wide.h"
 #include "quantize.h"
 
 namespace sparsify {
@@ -18,13 +17,10 @@ namespace {
 
 constexpr int64_t most_tokens = 128;  // a block: sums of 16 KB, activations of 128 bytes a column
 
-// By what more than a few tokens are multiplied.
-enum class Many { few_at_a_time, tiles, registers };
-
 class PanelLayer final : public Prepared {
  public:
-  PanelLayer(const Weights& weights, Many many)
-      : columns_(weights.columns), many_(many),
+  PanelLayer(const Weights& weights, bool tiles)
+      : columns_(weights.columns), tiles_(tiles),
         panels_(dense_integers(weights).data(), weights.rows, weights.columns, weights.scales, Operand::second,
                 weights.pattern != Pattern::dense) {
     for (int64_t step = 0; step < panels_.view().steps; ++step) offsets_.push_back(step * step_bytes);
@@ -33,12 +29,10 @@ class PanelLayer final : public Prepared {
   size_t bytes() const override { return panels_.bytes(); }
 
   void run(const Problem& problem, Pool& pool) const override {
-    if (problem.n <= most_gemv_tokens || many_ == Many::few_at_a_time) {
+    if (problem.n <= most_gemv_tokens || !tiles_) {
       for (int64_t t = 0; t < problem.n; t += most_gemv_tokens) {
         run_gemv(problem, {t, std::min(problem.n, t + most_gemv_tokens)}, pool);
       }
-    } else if (many_ == Many::registers) {
-      for_blocks(problem.n, most_tokens, 1, [&](Range tokens) { run_wide(problem, tokens, pool); });
     } else {
       for_blocks(problem.n, most_tokens, 32, [&](Range tokens) { run_block(problem, tokens, pool); });
     }
@@ -65,26 +59,6 @@ class PanelLayer final : public Prepared {
     normalise(problem, tokens, weights.rows, pool);
   }
 
-  void run_wide(const Problem& problem, Range tokens, Pool& pool) const {
-    const PanelView weights = panels_.view();
-    const int64_t n = tokens.count(), row_bytes = weights.steps * step_columns;
-    uint8_t* const bytes = thread_scratch(Scratch::activations, static_cast<size_t>(n * row_bytes));
-    float* const steps = reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(n) * 4));
-    for_shares(pool, n, [&](Range mine) {
-      for (int64_t t = mine.begin; t < mine.end; ++t) {
-        const float* const x = problem.x + (tokens.begin + t) * columns_;
-        steps[t] = quantizer().token(x, columns_, bytes + t * row_bytes, step_columns);
-      }
-    });
-    const Wide product{weights, bytes, steps, n, problem.y + tokens.begin * weights.rows,
-                       epilogue_from(problem, tokens.begin, weights.rows)};
-    for_shares(pool, weights.panels, [&](Range mine) {
-      uint8_t* const room = thread_scratch(Scratch::panels, static_cast<size_t>(wide_room_bytes(weights)));
-      multiply_wide(product, mine.begin, mine.count(), room);
-    });
-    normalise(problem, tokens, weights.rows, pool);
-  }
-
   void run_gemv(const Problem& problem, Range tokens, Pool& pool) const {
     const PanelView weights = panels_.view();
     const int64_t row_bytes = weights.steps * step_columns;
@@ -101,7 +75,7 @@ class PanelLayer final : public Prepared {
   }
 
   int64_t columns_;
-  Many many_;
+  bool tiles_;
   Panels panels_;
   std::vector<int64_t> offsets_;
 };
@@ -109,15 +83,11 @@ class PanelLayer final : public Prepared {
 }  // namespace
 
 std::unique_ptr<Prepared> prepare_amx_tokens(const Weights& weights, const Shape&) {
-  return std::make_unique<PanelLayer>(weights, Many::tiles);
+  return std::make_unique<PanelLayer>(weights, true);
 }
 
 std::unique_ptr<Prepared> prepare_gemv(const Weights& weights, const Shape&) {
-  return std::make_unique<PanelLayer>(weights, Many::few_at_a_time);
-}
-
-std::unique_ptr<Prepared> prepare_wide(const Weights& weights, const Shape&) {
-  return std::make_unique<PanelLayer>(weights, Many::registers);
+  return std::make_unique<PanelLayer>(weights, false);
 }
 
 }  // namespace sparsify

@@ -13,7 +13,6 @@ std::unique_ptr<Prepared> prepare_amx_positions(const Weights& weights, const Sh
 std::unique_ptr<Prepared> prepare_amx_rows(const Weights& weights, const Shape& shape);  // rows_16, rows_32
 
 std::unique_ptr<Prepared> prepare_gemv(const Weights& weights, const Shape& shape);
-std::unique_ptr<Prepared> prepare_wide(const Weights& weights, const Shape& shape);
 // `loops` are those of one instruction set.
 std::unique_ptr<Prepared> prepare_quads(const QuadLoops& loops, const Weights& weights, const Shape& shape);
 
