@@ -54,14 +54,21 @@ def restored_output(module: nn.Module) -> Generator[nn.Module]:
             module.forward = then
 
 
-def check_output(module: nn.Module, inputs: Tensor) -> None:
-    """Refuse a network that does not return one tensor.
+def check_output(module: nn.Module, inputs: Tensor, argument: str) -> None:
+    """Refuse a network that does not take these inputs, which came as `argument`, or does not return one tensor.
 
     Raises:
-        UsageError: says what it returns, and how that is mended.
+        UsageError: says what it raises or returns, and how that is mended.
     """
-    with untouched(module) as call:
-        output = cast("object", call({}, inputs))
+    try:
+        with untouched(module) as call:
+            output = cast("object", call({}, inputs))
+    except Exception as error:  # a foreign module may raise anything
+        said = next(iter(str(error).splitlines()), "")[:300]
+        raise UsageError(
+            f"{argument}: expected inputs that the network takes, got {inputs.dtype} of shape "
+            f"{('N', *inputs.shape[1:])}, at which it raises {type(error).__name__}: {said}; give what it is fed in use"
+        ) from error
     if not isinstance(output, Tensor):
         raise UsageError(
             f"model: expected one tensor out of it, got {type(output).__name__}; give output_transform, for example "

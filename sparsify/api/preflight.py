@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from sparsify.api.masked import unwrapped
+from sparsify.api.given import copied, inputs_of
 from sparsify.api.output import Transform, check_output, transform_output
 from sparsify.channels.macs import count_macs
 from sparsify.channels.mask import mask_channels
@@ -99,11 +98,11 @@ def preflight(
         UsageError: an argument makes no sense or does not fit the network.
     """
     pattern = Pattern.of(pattern)
-    work = copy.deepcopy(unwrapped(model))
-    example = example.to(device_of(work))
+    work = copied(model)
+    example = inputs_of("example", example).to(device_of(work))
     if output_transform is not None:
         transform_output(work, output_transform)
-    check_output(work, example[:2])
+    check_output(work, example[:2], "example")
     shares = dict(overrides or {})
     if pattern.kind != "channel":
         return _of_mask(work, example, pattern, keep, shares)

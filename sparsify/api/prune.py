@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
 from sparsify.api.channels import prune_channels
 from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, default_allocation
-from sparsify.api.masked import unwrapped
+from sparsify.api.given import batches_of, copied, metric_of, number_of
 from sparsify.api.output import Transform, check_output, restore_output, restored_output, transform_output
 from sparsify.api.pruned import Pruned, PruneReport
 from sparsify.api.searched import searched_shares
 from sparsify.channels.preflight import check_globs, matches
 from sparsify.criteria.catalogue import CRITERIA as ENTRIES
-from sparsify.criteria.context import Batch, Context, Loss
+from sparsify.criteria.context import Context, Loss
 from sparsify.criteria.registry import Criterion
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, check_sparsity
@@ -41,7 +40,7 @@ def prune(
     allocation: Allocation | Literal["searched"] | None = None,
     overrides: Mapping[str, float] | None = None,
     keep: Sequence[str] = (),
-    batches: Sequence[Batch] = (),
+    batches: Iterable[Any] = (),
     loss: Loss | None = None,
     evaluate: Evaluate | None = None,
     output_transform: Transform | None = None,
@@ -70,8 +69,9 @@ def prune(
             as it is, the longest match wins.
         keep: globs over modules or weights that are left as they are; of channels, whose outputs stay whole, while
             inputs go with what feeds them.
-        batches: (inputs, targets) pairs for criteria that look at data; of channels, the first is what the result is
-            checked on, and has to be real.
+        batches: (inputs, targets) pairs for criteria that look at data, from a list, a `DataLoader` or any iterable; of
+            channels, the first is what the result is checked on, and has to be real. A criterion that looks at data
+            gets all of them, held in memory: of a long loader give `itertools.islice(loader, 8)`.
         loss: (output, target) -> scalar, for criteria that take gradients.
         evaluate: a network -> its metric, higher is better; leaves the network as it is. Goes into the report.
         output_transform: the network's output -> the one tensor that `loss` and criteria look at, for networks that
@@ -86,9 +86,13 @@ def prune(
     """
     pattern = Pattern.of(pattern)
     check_criterion(criterion)
+    for name, value in {"sparsity": sparsity, "macs": macs}.items():
+        number_of(name, value)
+    for name, value in {"round_to": round_to, "seed": seed}.items():
+        number_of(name, value, whole=True)
     _check_target(pattern, sparsity, macs, round_to)
-    work = copy.deepcopy(unwrapped(model))
-    dense = None if evaluate is None else float(evaluate(work))
+    work = copied(model)
+    dense = None if evaluate is None else metric_of("evaluate", evaluate(work))
     names = prunable(work)
     if not names:
         raise UsageError(
@@ -107,12 +111,13 @@ def prune(
     )
     if output_transform is not None:
         transform_output(work, output_transform)
-    if batches and asked.calls_the_network:
-        check_output(work, batches[0][0][:2])
-    context = Context(work, names, seed, tuple(batches), loss)
+    held = batches_of(batches, asked.batches)
+    if held and asked.calls_the_network:
+        check_output(work, held[0][0][:2], "batches")
+    context = Context(work, names, seed, held, loss)
     pruned = _channels(context, asked) if pattern.kind == "channel" else _mask(context, asked, evaluate)
     restore_output(pruned.model)
-    metric = None if evaluate is None else float(evaluate(pruned.model))
+    metric = None if evaluate is None else metric_of("evaluate", evaluate(pruned.model))
     return replace(pruned, report=replace(pruned.report, metric_dense=dense, metric=metric))
 
 
@@ -133,8 +138,13 @@ class _Asked:
     @property
     def calls_the_network(self) -> bool:
         """Whether it is run on the batches, as far as is known: a function of one's own may, or may not."""
-        looks = isinstance(self.criterion, str) and ENTRIES[self.criterion].needs != "nothing"
-        return looks or self.pattern.kind == "channel"
+        return self.pattern.kind == "channel" or (isinstance(self.criterion, str) and self.batches is None)
+
+    @property
+    def batches(self) -> int | None:
+        """How many are looked at; None for all."""
+        looks = not isinstance(self.criterion, str) or ENTRIES[self.criterion].needs != "nothing"
+        return None if looks else int(self.pattern.kind == "channel")
 
 
 def _check_target(pattern: Pattern, sparsity: float | None, macs: float | None, round_to: int) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,8 +12,8 @@ import torch
 from torch import nn
 
 from sparsify.api.choice import apply_choice, check_criterion, choose, criterion_name, only, score
-from sparsify.api.masked import unwrapped
-from sparsify.criteria.context import Batch, Context, Loss, Progress
+from sparsify.api.given import batches_of, copied, metric_of, number_of
+from sparsify.criteria.context import Context, Loss, Progress
 from sparsify.criteria.registry import SOLVERS, Criterion
 from sparsify.data.load import Data
 from sparsify.errors import UsageError
@@ -120,7 +119,7 @@ def sensitivity(
     sparsities: Sequence[float] = SPARSITIES,
     pattern: str | Pattern = "unstructured",
     criterion: str | Criterion = "magnitude",
-    batches: Sequence[Batch] = (),
+    batches: Iterable[Any] = (),
     loss: Loss | None = None,
     task: Task = CLASSIFICATION,
     seed: int = 0,
@@ -138,7 +137,7 @@ def sensitivity(
         sparsities: from above 0 to below 1; ignored for n:m, which sets its own.
         pattern: `unstructured`, `n:m` or `block:RxC`.
         criterion: a name (`sparsify ls criteria`), or a function of a `Context` to scores.
-        batches: (inputs, targets) pairs, for criteria that look at data.
+        batches: (inputs, targets) pairs, for criteria that look at data, as `prune` takes them.
         loss: (output, target) -> scalar, for criteria that take gradients.
         task: what `Data` is scored by.
         seed: of what the criterion draws.
@@ -152,13 +151,14 @@ def sensitivity(
     check_criterion(criterion)
     if pattern.kind == "channel":
         raise UsageError("sensitivity: expected unstructured, n:m or block, got channel; layers coupled have no own")
-    work = copy.deepcopy(unwrapped(model))
+    number_of("seed", seed, whole=True)
+    work = copied(model)
     evaluate = _by_task(measure, task) if isinstance(measure, Data) else measure
     asked = (pattern.sparsity,) if pattern.sparsity is not None else tuple(sorted(set(sparsities)))
     if not asked or not all(0 < each < 1 for each in asked):
         raise UsageError(f"sensitivity: expected sparsities from above 0 to below 1, got {list(asked)}")
     removal = Removal(pattern, None if pattern.sparsity is not None else asked[0], "uniform", {}, input_axes(work))
-    context = Context(work, prunable(work) if names is None else tuple(names), seed, batches, loss)
+    context = Context(work, prunable(work) if names is None else tuple(names), seed, batches_of(batches), loss)
     trial = _Trial(work, evaluate, removal, criterion, context)
     return trial.run(asked, progress)
 
@@ -218,7 +218,7 @@ class _Trial:
             weight.copy_(before)
 
     def _measure(self, what: str) -> float:
-        value = float(self._evaluate(self._work))
+        value = metric_of("measure", self._evaluate(self._work))
         if not math.isfinite(value):
             raise UsageError(
                 f"sensitivity: expected a finite metric of {what}, got {value}; see what `measure` returns"

@@ -6,13 +6,14 @@ The caller says when training starts, before each step, and when it ends. In bet
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from torch import nn
 
 from sparsify.api.choice import check_criterion, default_allocation, score
+from sparsify.api.given import batches_of
 from sparsify.api.masked import Masked, unwrapped
 from sparsify.criteria.catalogue import CRITERIA as ENTRIES
 from sparsify.criteria.context import Batch, Context, Loss
@@ -44,7 +45,7 @@ class Options(TypedDict, total=False):
     allocation: Allocation | None
     overrides: Mapping[str, float] | None
     schedule: str | Schedule
-    batches: Sequence[Batch]
+    batches: Iterable[Any]
     loss: Loss | None
     seed: int
 
@@ -76,7 +77,7 @@ class Pruning:
         allocation: Allocation | None = None,
         overrides: Mapping[str, float] | None = None,
         schedule: str | Schedule = "one-shot",
-        batches: Sequence[Batch] = (),
+        batches: Iterable[Any] = (),
         loss: Loss | None = None,
         seed: int = 0,
     ) -> None:
@@ -86,11 +87,12 @@ class Pruning:
         if self._pattern.sparsity is None:
             check_sparsity(sparsity)
         check_criterion(criterion)
-        self._check_fed(criterion, batches, loss)
+        held = batches_of(batches)
+        self._check_fed(criterion, held, loss)
         self._sparsity, self._criterion, self._overrides = sparsity, criterion, dict(overrides or {})
         self._allocation: Allocation = allocation or default_allocation(criterion)
         self._schedule = _schedule(schedule)
-        self._batches, self._loss, self._seed = tuple(batches), loss, seed
+        self._batches, self._loss, self._seed = held, loss, seed
         self._moves: dict[int, Move] = {}
         self._masked: Masked | None = None
 

@@ -114,8 +114,8 @@ def test_one_that_is_started_again_lets_go_of_the_first_network():
         ({}, "sparsity: expected a fraction"),
         ({"sparsity": 0.5, "pattern": "channel"}, "in training, got channel; prune before it"),
         ({"sparsity": 0.5, "criterion": "wanda"}, "wanda: expected batches to look at"),
-        ({"sparsity": 0.5, "criterion": "snip", "batches": [(1, 2)]}, "snip: expected a loss"),
-        ({"sparsity": 0.5, "criterion": "sparsegpt", "batches": [(1, 2)]}, "one that solves for them"),
+        ({"sparsity": 0.5, "criterion": "snip", "batches": [(torch.ones(1, 1), 2)]}, "snip: expected a loss"),
+        ({"sparsity": 0.5, "criterion": "sparsegpt", "batches": [(torch.ones(1, 1), 2)]}, "one that solves for them"),
         ({"sparsity": 0.5, "schedule": "cubic"}, "schedule: expected one of one-shot, gradual.* got 'cubic'"),
     ],
 )
