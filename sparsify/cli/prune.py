@@ -217,7 +217,7 @@ def command(
         how = options.pattern_for(pattern, asked, target)
         tree = {
             "kind": "prune",
-            "name": options.run_name(model, how, asked),
+            "name": options.run_name(model, how, asked, criterion=criterion, shuffled=shuffled),
             "seed": seed,
             "trained": {
                 "model": options.asked("--model", model),

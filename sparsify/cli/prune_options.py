@@ -51,6 +51,7 @@ _OPTIONS = {
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _OF_STAGE = re.compile(r"(?:preflight|dense|trials/[^\s:]+): (?P<field>[\w.]+)(?P<rest>(?::| is for) .*)", re.DOTALL)
 _LONGEST = 64  # letters of a name
+_DEFAULT = "magnitude"  # the criterion that a name need not say
 
 
 def recipe_of(tree: dict[str, Any], overrides: list[str]) -> PruneRecipe:
@@ -95,13 +96,16 @@ def by_option(error: UsageError, recipe: PruneRecipe) -> UsageError:
     return UsageError(f"{option}{said['rest']}".replace(paths[0], option))
 
 
-def run_name(model: str | None, pattern: str, target: Mapping[str, Any]) -> str:
+def run_name(
+    model: str | None, pattern: str, target: Mapping[str, Any], *, criterion: str = _DEFAULT, shuffled: bool = False
+) -> str:
     """A run's name from what it prunes, how and to what: letters, digits and dashes; a long model's name is cut.
 
-    So that another target, or another pattern, is another run folder.
+    So that another target, pattern or criterion, or its choice shuffled, is another run folder.
     """
+    by = ([criterion] if criterion != _DEFAULT else []) + ["shuffled"] * shuffled
     asked = [f"{kind.removesuffix('_ms')}-{value:g}" for kind, value in target.items() if value is not None]
-    how = _word("-".join([pattern, *asked]))
+    how = _word("-".join([pattern, *by, *asked]))
     return f"{_word(Path(model or 'model').name)[: _LONGEST - 1 - len(how)]}-{how}".strip("-._")[:_LONGEST]
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from sparsify.errors import UnavailableError, UsageError
 from sparsify.models.source import Description, Request, Source, State
 from sparsify.models.source_name import is_allowed, why_not_imported
+from sparsify.recipe.misfit import near
 
 
 def describe(request: Request, state: State | None) -> Description:
@@ -43,12 +44,16 @@ def construct(description: Description, seed: int) -> nn.Module:
 def _factory(name: str) -> Callable[..., object]:
     place, _, attribute = name.partition(":")
     try:
-        factory: object = getattr(import_module(place), attribute, None)
+        module = import_module(place)
     except ModuleNotFoundError as error:
         raise UnavailableError(
             f"model {name}: expected an importable module {place}, got: {error}; install it, or name its folder in "
             "PYTHONPATH"
         ) from error
+    if not hasattr(module, attribute):
+        known = near(attribute, vars(module)) or "is it spelled so there?"
+        raise UsageError(f"model {name}: expected a function or class {attribute!r} in {place}, got none; {known}")
+    factory: object = getattr(module, attribute)
     if not callable(factory):
         raise UsageError(f"model {name}: expected a function or class {attribute!r} in {place}, got {factory!r}")
     return factory

@@ -147,5 +147,5 @@ def _require_same(root: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     if differing := list(differences(old, new)):
         raise UsageError(
             f"{root}: expected a run of the same recipe, got another: {'; '.join(differing)}; "
-            "choose another --run-dir, or drop the override"
+            "choose another --run-dir, or give what this one was made with"
         )

@@ -21,6 +21,13 @@ def test_another_pattern_or_target_is_another_run():
     assert len(set(names)) == len(names)
 
 
+def test_another_criterion_or_a_shuffle_is_another_run():
+    asked = target(sparsity=0.5)
+    name = run_name("mlp:4-2", "2:4", asked, criterion="wanda", shuffled=True)
+    assert name == "mlp-4-2-2-4-wanda-shuffled-sparsity-0.5"
+    assert run_name("mlp:4-2", "2:4", asked, criterion="magnitude") == run_name("mlp:4-2", "2:4", asked)
+
+
 def test_of_a_long_name_the_target_is_kept():
     named = [run_name("transformers:/some/where/" + "x" * 80, "channel", target(macs=each)) for each in (0.1, 0.2)]
     assert all(len(name) <= 64 for name in named)
