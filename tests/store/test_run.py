@@ -36,7 +36,7 @@ def test_another_recipe_is_refused_field_by_field(tmp_path: Path):
     add_stage(run, "dense", weights="w")
     before = (run.root / "resolved.yaml").read_bytes()
     with pytest.raises(
-        UsageError, match=r"train\.lr: the folder has 0\.1, the recipe says 0\.2.*another --run-dir, or drop"
+        UsageError, match=r"train\.lr: the folder has 0\.1, the recipe says 0\.2.*another --run-dir, or give"
     ):
         Run.open(run.root, TEXT.replace("0.1", "0.2"), {})
     assert (run.root / "resolved.yaml").read_bytes() == before
