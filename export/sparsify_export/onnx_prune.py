@@ -120,7 +120,11 @@ def _allocation(
             "channels are removed from a model: sparsify prune --model"
         )
     if pattern.sparsity is None and (sparsity is None or not 0 <= sparsity < 1):
-        raise UsageError(f"sparsity: expected a fraction from 0 to below 1 with pattern {pattern}, got {sparsity}")
+        got = "none" if sparsity is None else sparsity
+        raise UsageError(
+            f"sparsity: expected a fraction from 0 to below 1 with pattern {pattern}, got {got}; 0.9 removes 90% "
+            "of the weights"
+        )
     if criterion == "wanda" and calibration is None:
         raise UsageError("criterion wanda: expected calibration data, got none; give examples, or use magnitude")
     if criterion == "wanda" and allocation == "global" and pattern.kind != "nm":

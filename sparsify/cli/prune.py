@@ -175,33 +175,35 @@ def command(
     given = [name for name in ctx.params if str(ctx.get_parameter_source(name)).endswith("COMMANDLINE")]
     if onnx is not None:
         _only(given, _FOR_ONNX, "--onnx")
-        prune_files.prune_graph(
-            onnx,
-            out,
-            pattern=options.mask_pattern(pattern),
-            sparsity=options.fraction("--sparsity", sparsity),
-            criterion=criterion,
-            allocation=allocation,
-            overrides=options.layers(layer or []),
-            data=None if data is None else options.data(data, image_size, resize, normalize),
-            calibration=calibration,
-            shapes=dict(map(read_shape, shape or ())),
-            seed=seed,
-            as_json=as_json,
-        )
+        with options.told_by_option():
+            prune_files.prune_graph(
+                onnx,
+                out,
+                pattern=options.mask_pattern(pattern),
+                sparsity=options.fraction("--sparsity", sparsity),
+                criterion=criterion,
+                allocation=allocation,
+                overrides=options.layers(layer or []),
+                data=None if data is None else options.data(data, image_size, resize, normalize),
+                calibration=calibration,
+                shapes=dict(map(read_shape, shape or ())),
+                seed=seed,
+                as_json=as_json,
+            )
         return
     if file is not None:
         _only(given, _FOR_FILE, "--file")
-        prune_files.prune_weights(
-            file,
-            out,
-            pattern=options.mask_pattern(pattern),
-            sparsity=options.fraction("--sparsity", sparsity),
-            criterion=criterion,
-            allocation=allocation or "global",
-            overrides=options.layers(layer or []),
-            as_json=as_json,
-        )
+        with options.told_by_option():
+            prune_files.prune_weights(
+                file,
+                out,
+                pattern=options.mask_pattern(pattern),
+                sparsity=options.fraction("--sparsity", sparsity),
+                criterion=criterion,
+                allocation=allocation or "global",
+                overrides=options.layers(layer or []),
+                as_json=as_json,
+            )
         return
     if recipe is not None:
         _only(given, _FOR_RECIPE, "a recipe")

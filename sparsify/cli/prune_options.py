@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +51,10 @@ _OPTIONS = {
     "latency.threads": "--threads",
 }
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-_OF_STAGE = re.compile(r"(?:preflight|dense|trials/[^\s:]+): (?P<field>[\w.]+)(?P<rest>(?::| is for) .*)", re.DOTALL)
+_OF_STAGE = re.compile(
+    r"(?:(?:preflight|dense|trials/[^\s:]+): )?(?P<field>[\w.]+)(?P<rest>(?::| is for) .*)", re.DOTALL
+)
+_OF_FILE = re.compile(r"(?P<field>sparsity|pattern|criterion|allocation|overrides)(?P<rest>[: ].*)", re.DOTALL)
 _LONGEST = 64  # letters of a name
 _DEFAULT = "magnitude"  # the criterion that a name need not say
 
@@ -94,6 +99,19 @@ def by_option(error: UsageError, recipe: PruneRecipe) -> UsageError:
         return error
     option = _OPTIONS[paths[0]]
     return UsageError(f"{option}{said['rest']}".replace(paths[0], option))
+
+
+@contextmanager
+def told_by_option() -> Generator[None]:
+    """What cannot be done to a file alone is told of the option that asked for it; any other refusal as it is."""
+    try:
+        yield
+    except UsageError as error:
+        said = _OF_FILE.fullmatch(str(error))
+        if said is None:
+            raise
+        option = {"overrides": "--layer"}.get(said["field"], f"--{said['field']}")
+        raise UsageError(f"{option}{said['rest']}") from error
 
 
 def run_name(
@@ -223,12 +241,15 @@ def _number_or_percentage(option: str, text: str) -> float:
 
 
 def number(option: str, text: str, unit: str) -> float:
-    """A number with or without its unit."""
+    """A finite number with or without its unit."""
     try:
-        return float(text.strip().lower().removesuffix(unit))
+        value = float(text.strip().lower().removesuffix(unit))
     except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
         example = {"ms": "5ms", "x": "2x", "%": "50%"}.get(unit, "0.5")
-        raise UsageError(f"{option}: expected a number such as {example}, got {text!r}") from None
+        raise UsageError(f"{option}: expected a number such as {example}, got {text!r}")
+    return value
 
 
 def size_in_bytes(text: str) -> int:

@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from sparsify.cli.prune_options import by_option, data, difference, fraction, layers, pattern_for, recipe_of, run_name
+from sparsify.cli.prune_options import (
+    by_option,
+    data,
+    difference,
+    fraction,
+    layers,
+    number,
+    pattern_for,
+    recipe_of,
+    run_name,
+    told_by_option,
+)
 from sparsify.errors import UsageError
 from sparsify.recipe.prune_recipe import KINDS
 
@@ -133,8 +144,29 @@ def test_targets_are_told_by_their_options(asked: dict[str, float], got: str):
             "dense: data.image_size is for image-folder, and digits keeps its size; remove data.image_size",
             "--image-size is for image-folder, and digits keeps its size; remove --image-size",
         ),
+        ("trained.weights: expected the file, got none", "--weights: expected the file, got none"),
         ("r: expected a run of the same recipe, got another", "r: expected a run of the same recipe, got another"),
     ],
 )
 def test_what_a_stage_refuses_is_told_by_the_option(said: str, told: str):
     assert str(by_option(UsageError(said), recipe_with())) == told
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("overrides: 'foo' matches no weight", "--layer: 'foo' matches no weight"),
+        ("criterion wanda: expected data", "--criterion wanda: expected data"),
+        ("sparsity: expected a fraction", "--sparsity: expected a fraction"),
+        ("net.onnx: expected weights", "net.onnx: expected weights"),
+    ],
+)
+def test_what_cannot_be_done_to_a_file_is_told_by_the_option(said: str, told: str):
+    with pytest.raises(UsageError, match=f"^{told}$"), told_by_option():
+        raise UsageError(said)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf ms", "-Infinity"])
+def test_a_number_is_finite(text: str):
+    with pytest.raises(UsageError, match=r"^--latency: expected a number such as 5ms, got"):
+        number("--latency", text, "ms")

@@ -128,7 +128,7 @@ def test_wanda_leaves_out_a_stack_of_matrices_and_says_so(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pattern": UNSTRUCTURED}, "from 0 to below 1 with pattern unstructured, got None"),
+        ({"pattern": UNSTRUCTURED}, "from 0 to below 1 with pattern unstructured, got none"),
         ({"pattern": UNSTRUCTURED, "sparsity": 1.0}, "got 1.0"),
         ({"pattern": Pattern.parse("2:4"), "sparsity": 0.6}, "expected 0.5 with pattern 2:4, got 0.6"),
         ({"pattern": Pattern("channel"), "sparsity": 0.5}, "pattern channel: expected unstructured"),

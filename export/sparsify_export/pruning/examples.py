@@ -19,6 +19,8 @@ BATCH = 8
 """Examples fed at once where the graph takes any number."""
 MADE_UP = 32
 """Examples made up where none are given."""
+_UNNAMED = "arr_0"
+"""What NumPy calls an array that was saved without a name."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ class Examples:
 
 
 def given_examples(given: Path | NDArray[Any], inputs: Sequence[Input]) -> Examples:
-    """The examples in an `.npz` of arrays named as the inputs, or in an `.npy` or `.npz` of one array for one input.
+    """The examples in an `.npz` of arrays named as the inputs, or of one array without a name, or `.npy`.
 
     An array (N, ...) is taken as such a file's would be.
 
     Raises:
         InputOutputError: The file is absent or cannot be read.
         CorruptError: It is damaged, holds Python objects, or numbers that are not finite.
-        UsageError: An input has no array, or one of another type, shape or number of examples.
+        UsageError: An input has no array, or one of another type, shape or number of examples, or all are zeros.
     """
     path = given if isinstance(given, Path) else Path("calibration data")
     found = _read(path, inputs) if isinstance(given, Path) else _only_input(given, inputs)
@@ -60,6 +62,8 @@ def given_examples(given: Path | NDArray[Any], inputs: Sequence[Input]) -> Examp
     counts = {name: len(array) for name, array in arrays.items() if name not in whole}
     if not counts or len(set(counts.values())) > 1 or not min(counts.values()):
         raise UsageError(f"{path}: expected the same number of examples for every input, at least 1, got {counts}")
+    if not any(np.any(array) for array in arrays.values()):
+        raise UsageError(f"{path}: expected examples as the network is fed, got zeros alone; no score comes of them")
     count = min(counts.values())
     used = count if batch is None else count - count % batch
     if not used:
@@ -116,8 +120,8 @@ def _read(path: Path, inputs: Sequence[Input]) -> dict[str, NDArray[Any]]:
             raise UsageError(f"{path}: expected an .npz with {_names(inputs)}, got one array; save them by name")
         return {inputs[0].name: _read_npy(path)}
     with open_npz(path) as archive:
-        if len(inputs) == 1 and len(archive.names) == 1:
-            return {inputs[0].name: archive.read(archive.names[0])}
+        if len(inputs) == 1 and archive.names == (_UNNAMED,):
+            return {inputs[0].name: archive.read(_UNNAMED)}
         if missing := [source.name for source in inputs if source.name.lower() not in archive.names]:
             raise UsageError(
                 f"{path}: expected arrays named {_names(inputs)}, got {', '.join(archive.names) or 'none'}; "

@@ -24,7 +24,8 @@ def _saved(path: Path, **arrays: np.ndarray) -> Path:
 def test_an_array_for_the_only_input_is_fed_in_batches(tmp_path: Path):
     array = np.arange(11 * 16, dtype=np.float64).reshape(11, 1, 4, 4)
     np.save(tmp_path / "c.npy", array)
-    for path in (tmp_path / "c.npy", _saved(tmp_path / "c.npz", anything=array)):
+    np.savez(tmp_path / "unnamed.npz", array)
+    for path in (tmp_path / "c.npy", tmp_path / "unnamed.npz", _saved(tmp_path / "c.npz", x=array)):
         examples = given_examples(path, [IMAGE])
         fed = list(examples.feeds())
         assert [count for count, _ in fed] == [BATCH, 11 - BATCH]
@@ -64,6 +65,8 @@ def test_an_input_without_an_axis_of_examples_is_fed_as_it_is(tmp_path: Path):
         ({"x": np.ones((2, 16), np.float32)}, [IMAGE], "expected 4 axes"),
         ({"x": np.ones((2, 1, 4, 4), np.uint8)}, [IMAGE], "expected float32, got uint8; convert it"),
         ({"x": np.ones((0, 1, 4, 4), np.float32)}, [IMAGE], "at least 1, got"),
+        ({"foo": np.ones((2, 1, 4, 4), np.float32)}, [IMAGE], "expected arrays named x, got foo; 'x' is missing"),
+        ({"x": np.zeros((2, 1, 4, 4), np.float32)}, [IMAGE], "expected examples as the network is fed, got zeros"),
         (
             {"input_ids": np.ones((2, 3), int), "attention": np.ones((3, 3), int)},
             [IDS, MASK],
