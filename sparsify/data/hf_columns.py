@@ -73,6 +73,11 @@ def brings_values(feature: Any) -> bool:
 
 def _labels(name: str, features: Mapping[str, Any]) -> str | None:
     named = [column for column in LABELS if column in features]
+    if named and _is_text(features[named[0]]):
+        raise UsageError(
+            f"{name}: {named[0]}: expected labels that are classes or numbers, got text; "
+            f'dataset.class_encode_column("{named[0]}") numbers its classes, then save again'
+        )
     classes = [column for column, feature in features.items() if _class_names(feature)]
     if not named and len(classes) > 1:
         raise UsageError(

@@ -222,6 +222,7 @@ def _converted(description: Description, state: State, where: str) -> State:
     head = str(description.options["head"])
     config = _config(description.options["config"], where)
     kind, arguments = _class(config, head, where)
+    made_for = next(iter(config.architectures), kind.__name__)
     with _quiet(where):
         network, report = kind.from_pretrained(
             None,
@@ -240,10 +241,10 @@ def _converted(description: Description, state: State, where: str) -> State:
         unexpected = [key for key in unexpected if key.removeprefix(base).partition(".")[0] in tops]
     misshapen = [key if isinstance(key, str) else f"{key[0]}" for key in report["mismatched_keys"]]
     if fault := complaint(sorted(report["missing_keys"]), sorted(unexpected), sorted(misshapen)):
-        raise UsageError(
-            f"{where}: expected the weights of {kind.__name__}, got some that do not fit: {fault}; name the head they "
-            "were trained with, or leave the number of classes out"
-        )
+        mend = "name the head they were trained with, or leave the number of classes out"
+        if made_for != kind.__name__:
+            mend += f"; or wrap {made_for}, which the configuration names, as pkg.module:factory"
+        raise UsageError(f"{where}: expected the weights of {kind.__name__}, got some that do not fit: {fault}; {mend}")
     return {f"{WRAPPED}{key}": tensor for key, tensor in own.items()}
 
 

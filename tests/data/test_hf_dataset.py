@@ -139,7 +139,10 @@ def test_text_wants_a_tokenizer_that_is_there(tmp_path, words):
         ({"input_ids": [["a"]]}, "input_ids: expected numbers, got list<"),
         ({"input_ids": [[1, 2]], "attention_mask": [[1]]}, "expected attention_mask as long as input_ids"),
         ({"input_ids": [[1, 2]], "label": [[1]]}, "expected a label for each token"),
-        ({"input_ids": [[1, 2]], "label": ["good"]}, "label: expected numbers, got"),
+        (
+            {"input_ids": [[1, 2]], "label": ["good"]},
+            r"label: expected labels that are classes or numbers, got text; .*class_encode",
+        ),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(tmp_path, rows, says):

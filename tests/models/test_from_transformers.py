@@ -182,6 +182,13 @@ def test_a_head_that_was_never_trained_is_refused_by_its_keys(tmp_path):
         open_source(f"transformers:{tmp_path}#classification", input_shape=(2, 8))
 
 
+def test_an_encoder_that_is_half_of_its_kind_is_to_be_wrapped(tmp_path):
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    transformers.T5EncoderModel(transformers.T5Config(vocab_size=20, **sizes)).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=r"weights of T5Model.*missing \(decoder\..*or wrap T5EncoderModel, which"):
+        open_source(f"transformers:{tmp_path}", input_shape=(2, 8))
+
+
 def test_layers_beyond_the_configurations_are_refused(tmp_path):
     bert("BertModel").save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
