@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -32,7 +31,7 @@ def render_prune_terminal(metrics: Mapping[str, Any]) -> RenderableType:
     if skipped:
         more = f" and {len(skipped) - 6} more" if len(skipped) > 6 else ""
         parts.append(Text(f"left as they were: {', '.join(skipped[:6])}{more}; the report says why"))
-    return Group(*parts, Padding(Text(str(metrics["answer"]), style="bold"), (1, 0, 0, 0)))
+    return Group(*parts, Text(), Text(str(metrics["answer"]), style="bold"))
 
 
 def _networks(metrics: Mapping[str, Any]) -> RenderableType:

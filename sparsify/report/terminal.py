@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -41,7 +40,7 @@ def render_terminal(metrics: Mapping[str, Any], width: int = 80) -> RenderableTy
     parts += [latency_line(metrics, target) for target in read.targets(metrics)]
     parts += [_probe(metrics, key) for probe in read.probes(metrics) for key in read.probed(metrics, probe)]
     answer = str(metrics.get("answer") or dead_weight_sentence(metrics))
-    return Group(*parts, Padding(Text(answer, style="bold"), (1, 0, 0, 0)))
+    return Group(*parts, Text(), Text(answer, style="bold"))
 
 
 def _levels(metrics: Mapping[str, Any], width: int) -> Table:
@@ -122,7 +121,7 @@ def latency_line(metrics: Mapping[str, Any], target: str, network: str = "ticket
     ]
     interval, aa = between(metrics, f"{key}.speedup", ratio), between(metrics, f"{key}.aa", ratio)
     figure = ratio(metrics[f"{key}.speedup"]) + (f" ({interval})" if interval else "")
-    text = Text(f"latency on {target}, p50: {', '.join(times)}; speedup {figure}, ")
+    text = Text(f"latency on {target}, p50: {', '.join(times)}; speedup of neighbouring pairs {figure}, ")
     text.append_text(verdict_word(str(metrics.get(f"{key}.verdict", ""))))
     return text.append(f"; A/A {aa}" if aa else "")
 

@@ -25,8 +25,9 @@ def test_table_sizes_latency_probe_and_the_sentence_last(whole):
     assert "the best on validation; drop from dense on validation -0.29 points" in text
     assert "size: dense fp32 1.07 MB, masked 1.07 MB (100.0%), packed 95.1 kB (8.9%), shrunk 702 kB (65.9%)" in text
     assert (
-        "dense 0.0421 ms, ticket 0.0418 ms; speedup 1.000x (0.970x to 1.030x), equivalent; A/A 0.992x to 1.008x" in text
-    )
+        "dense 0.0421 ms, ticket 0.0418 ms; speedup of neighbouring pairs 1.000x (0.970x to 1.030x), equivalent; "
+        "A/A 0.992x to 1.008x"
+    ) in text
     assert "probe perturb-rest, level 7: undecided; " in text
     assert text.rstrip().endswith(whole["answer"])
 
@@ -34,6 +35,12 @@ def test_table_sizes_latency_probe_and_the_sentence_last(whole):
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_no_line_is_wider_than_the_terminal(whole, width):
     assert all(len(line) <= width for line in shown(whole, width).splitlines())
+
+
+def test_the_answer_is_not_filled_up_to_the_width(whole):
+    text = shown(whole, 200)
+    answer = text[text.index(whole["answer"][:40]) :].splitlines()
+    assert len(answer) > 1 and not any(line.endswith("  ") for line in answer)
 
 
 def test_headings_are_cut_only_where_the_terminal_is_narrow(whole):
