@@ -21,6 +21,7 @@ from sparsify.criteria.registry import Criterion
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, check_sparsity
 from sparsify.masks.mask import Mask
+from sparsify.masks.overrides import competing
 from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.models.history import carried
 from sparsify.recipe.pattern import Pattern
@@ -57,8 +58,9 @@ def prune(
 
     Args:
         model: the network, wherever it is. Criteria that look at data, and channels, call it with one tensor.
-        sparsity: fraction to remove, of the layers that compete, from 0 to below 1; for n:m it follows from the
-            pattern.
+        sparsity: fraction to remove, from 0 to below 1, of the layers that compete: those that the pattern fits,
+            without an override of their own; for n:m it follows from the pattern. The report has what that comes to of
+            all prunable weights.
         macs: instead, for channels: fraction of the multiplications that may remain, above 0 and below 1.
         pattern: `unstructured`, `n:m` (n kept of every m inputs), `block:RxC`, or `channel`, which goes for good.
         criterion: a name (`sparsify ls criteria`), or a function of a `Context` to scores, the lowest of which go.
@@ -188,11 +190,19 @@ def _mask(context: Context, asked: _Asked, evaluate: Evaluate | None) -> Pruned:
         criterion=criterion_name(asked.criterion),
         allocation=asked.allocation,
         asked=asked.sparsity,
+        achieved=_competing(choice.mask, choice.skipped, {**asked.overrides, **kept}),
         sparsity=choice.mask.sparsity,
         layers=_sparsities(choice.mask),
         skipped={**choice.skipped, **unprunable(context.model)},
     )
     return Pruned(context.model, choice.mask, report, carried(context.model))
+
+
+def _competing(mask: Mask, skipped: Mapping[str, str], overrides: Mapping[str, float]) -> float:
+    """The sparsity of the layers that compete, as the command judges it."""
+    names = competing(mask, skipped, overrides)
+    left = sum(mask.layer_kept[name] for name in names)
+    return 1 - left / max(1, sum(mask[name].numel() for name in names))
 
 
 def _of_the_given(evaluate: Evaluate) -> Evaluate:
@@ -223,6 +233,7 @@ def _channels(context: Context, asked: _Asked) -> Pruned:
         criterion=criterion_name(asked.criterion),
         allocation=asked.allocation,
         asked=asked.sparsity,
+        achieved=fewer.report["sparsity"],
         sparsity=fewer.report["sparsity"],
         layers=_sparsities(fewer.mask) if fewer.masked_because else {},
         skipped=fewer.report["skipped"],

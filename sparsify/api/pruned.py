@@ -20,7 +20,9 @@ class PruneReport:
         criterion: its name.
         allocation: `global`, `uniform`, `erk` or `searched`.
         asked: the sparsity asked for, of the layers that compete; none where the pattern sets it, or of MACs.
-        sparsity: achieved, over all prunable weights.
+        achieved: the sparsity of the layers that compete: those that the pattern fits, without an override of their own
+            unless all have one; of channels, which are coupled over the whole network, of all prunable weights.
+        sparsity: that of all prunable weights.
         layers: parameter -> achieved sparsity, of a mask; empty for channels.
         skipped: layer -> why it was left as it is.
         metric_dense: what `evaluate` says of the given network; none without it.
@@ -33,6 +35,7 @@ class PruneReport:
     criterion: str
     allocation: str
     asked: float | None
+    achieved: float
     sparsity: float
     layers: Mapping[str, float]
     skipped: Mapping[str, str]

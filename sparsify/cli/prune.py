@@ -88,7 +88,11 @@ def command(
         ),
     ] = None,
     sparsity: Annotated[
-        str | None, typer.Option(help="Target: fraction of the prunable weights to remove: 0.5 or 50%.")
+        str | None,
+        typer.Option(
+            help="Target: fraction to remove, 0.5 or 50%, of the prunable weights: with channels of all of them, else "
+            "of the layers that compete, which the pattern fits and which have no --layer of their own.",
+        ),
     ] = None,
     macs: Annotated[str | None, typer.Option(help="Target: fraction of the MACs that may remain (channel).")] = None,
     size: Annotated[

@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 
 from sparsify.errors import UsageError
 
+LEFT_DENSE = "left dense by the override"
+
 
 def override_of(name: str, overrides: Mapping[str, float]) -> float | None:
     """The number of the longest glob that matches: `output.weight` beats `*`, in whatever order they are written."""
@@ -19,6 +21,21 @@ def overriding_glob(name: str, overrides: Mapping[str, float]) -> str | None:
     return max(
         (glob for glob in overrides if fnmatchcase(name, glob)), key=lambda glob: (len(glob), glob), default=None
     )
+
+
+def competing(names: Iterable[str], skipped: Mapping[str, str], overrides: Mapping[str, float]) -> tuple[str, ...]:
+    """The parameters that a sparsity speaks of: what the pattern fits, without a number of its own unless all have one.
+
+    Args:
+        names: All prunable parameters.
+        skipped: Those that are left dense, and why; what a search gave 0 competes nonetheless.
+        overrides: Those that were asked for, without what a search found.
+    """
+    searched = {
+        name for name, why in skipped.items() if why.startswith(LEFT_DENSE) and override_of(name, overrides) is None
+    }
+    fit = tuple(name for name in names if name not in skipped or name in searched)
+    return tuple(name for name in fit if override_of(name, overrides) is None) or fit
 
 
 def check_overrides(names: Iterable[str], overrides: Mapping[str, float]) -> None:

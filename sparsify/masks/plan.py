@@ -10,7 +10,7 @@ from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, allocate, apportion, check_sparsity
 from sparsify.masks.block import block_misfit
 from sparsify.masks.nm import nm_misfit
-from sparsify.masks.overrides import check_overrides, override_of, overriding_glob
+from sparsify.masks.overrides import LEFT_DENSE, check_overrides, override_of, overriding_glob
 from sparsify.masks.unstructured import removed_count
 from sparsify.recipe.pattern import Pattern
 
@@ -104,7 +104,7 @@ def _dense_because(
     name: str, shape: tuple[int, ...], pattern: Pattern, overrides: Mapping[str, float], axes: Mapping[str, int]
 ) -> str | None:
     if override_of(name, overrides) == 0:
-        return f"left dense by the override {overriding_glob(name, overrides)!r}: 0"
+        return f"{LEFT_DENSE} {overriding_glob(name, overrides)!r}: 0"
     if pattern.kind == "nm":
         return nm_misfit(shape, pattern.m, axes.get(name, 1))
     return block_misfit(shape, pattern, axes.get(name, 1)) if pattern.kind == "block" else None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sparsify.data.preprocessing import Preprocessing
 from sparsify.machine import environment, versions
-from sparsify.masks.overrides import override_of
+from sparsify.masks.overrides import competing
 from sparsify.pipeline.outcome import (
     DISTRIBUTIONS,
     Outcome,
@@ -122,13 +122,12 @@ def _sparsity(root: Path, network: Stage) -> float:
 
 
 def _competing(root: Path, recipe: PruneRecipe, network: Stage) -> float:
-    """The sparsity of the layers that the recipe's `sparsity` speaks of: without one of their own, unless all have."""
+    """The sparsity of the layers that the recipe's `sparsity` speaks of."""
     report = _prune_report(root, network)
     if "sparsity" in report:  # channels: of the whole network
         return _sparsity(root, network)
     dense, left = (read_json(root / folder / "facts.json")["layers"] for folder in (DENSE, network.path))
-    fit = [name for name in dense if name not in report["skipped"]]
-    names = [name for name in fit if override_of(name, recipe.removal.overrides) is None] or fit
+    names = competing(dense, report["skipped"], recipe.removal.overrides)
     return 1 - sum(left[name]["kept"] for name in names) / max(sum(dense[name]["kept"] for name in names), 1)
 
 

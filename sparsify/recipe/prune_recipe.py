@@ -75,7 +75,11 @@ class RemovalSpec(Spec):
 class TargetSpec(Spec):
     """What is asked for: one of the first five, and the largest drop allowed."""
 
-    sparsity: Fraction | None = Field(default=None, description="Fraction of prunable weights removed.")
+    sparsity: Fraction | None = Field(
+        default=None,
+        description="Fraction removed of the prunable weights: with channels of all of them, else of the layers that "
+        "compete, which the pattern fits and which have no override of their own.",
+    )
     macs: _SHARE | None = Field(default=None, description="Fraction of the dense multiplications that may remain.")
     size: Positive | None = Field(
         default=None,

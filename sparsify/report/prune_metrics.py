@@ -7,10 +7,11 @@
 | `run.pattern` `.criterion` `.allocation` `.recovery` | how |
 | `run.preprocessing` | how the network is fed, in a line |
 | `target.kind` `.asked` `.max_drop` `.outcome` `.reason` | met, missed or inconclusive |
-| `target.achieved/.ci_low/.ci_high` | in the target's own unit |
+| `target.achieved/.ci_low/.ci_high` | in the target's own unit; a sparsity is that of the layers that compete |
 | `target.wanted_sparsity` `.wanted_drop/.ci_low/.ci_high` | what would have met it, at too large a drop |
 | `network.NAME.validation.mean/.ci_low/.ci_high` `.macs` `.parameters` | NAME: dense, pruned, recovered |
-| `export.sparsity` `.macs_fraction` `.parameters_fraction` | of the kept network |
+| `export.sparsity` | of all prunable weights of the kept network |
+| `export.macs_fraction` `.parameters_fraction` | of the kept network |
 | `export.emptied` | layers of which nothing is left; absent where there is none |
 | `export.masked_because` | why channels were masked and not removed; absent where they were removed |
 | `export.drop/.ci_low/.ci_high` `export.test_drop/...` | dense minus kept, paired example by example |

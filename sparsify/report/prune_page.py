@@ -12,7 +12,7 @@ from sparsify.report.export_section import how_measured, latency_table, sizes_ta
 from sparsify.report.markup import Html, element, join
 from sparsify.report.page import render_page
 from sparsify.report.provenance_section import provenance_section
-from sparsify.report.prune_sentence import asked_told, drop_told, is_share, target_told
+from sparsify.report.prune_sentence import achieved_told, asked_told, drop_told, is_share, target_told
 from sparsify.report.words import percent
 
 _NETWORK = {"dense": "as it was given", "pruned": "before recovery", "recovered": "after recovery"}
@@ -43,7 +43,7 @@ def render_prune_report(metrics: Mapping[str, Any], *, recipe: str = "") -> str:
 def _target_section(metrics: Mapping[str, Any]) -> Html:
     facts = [
         ("asked", asked_told(metrics)),
-        ("achieved", target_told(metrics, "target.achieved")),
+        ("achieved", achieved_told(metrics)),
         ("kept", str(metrics["target.reason"])),
         ("removed", f"{percent(metrics['export.sparsity'])} of the prunable weights ({metrics['run.pattern']})"),
         ("work left", f"{percent(metrics['export.macs_fraction'])} of the multiplications, were zeros skipped nowhere"),

@@ -39,6 +39,14 @@ def target_told(metrics: Mapping[str, Any], key: str) -> str:
     return f"{shown(float(metrics[key]))}{around}"
 
 
+def achieved_told(metrics: Mapping[str, Any]) -> str:
+    """What the kept network has of the target; a sparsity also of all prunable weights, where that is another."""
+    told, whole = target_told(metrics, "target.achieved"), percent(float(metrics["export.sparsity"]))
+    if metrics["target.kind"] != "sparsity" or told == whole:
+        return told
+    return f"{told} of the layers that compete ({whole} of all prunable weights)"
+
+
 def asked_told(metrics: Mapping[str, Any]) -> str:
     """What was asked for, by its name and in its own unit."""
     kind = str(metrics["target.kind"])
@@ -73,7 +81,7 @@ def _target(metrics: Mapping[str, Any]) -> str:
     word = {"met": "The target is met", "missed": "The target is missed"}.get(
         str(metrics["target.outcome"]), "Whether the target is met is open"
     )
-    return f"{word}: {asked_told(metrics)} asked, {target_told(metrics, 'target.achieved')} achieved"
+    return f"{word}: {asked_told(metrics)} asked, {achieved_told(metrics)} achieved"
 
 
 def _masked(metrics: Mapping[str, Any]) -> str:

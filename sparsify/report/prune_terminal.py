@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsify.report import read
-from sparsify.report.prune_sentence import asked_told, drop_told, is_share, target_told
+from sparsify.report.prune_sentence import achieved_told, asked_told, drop_told, is_share
 from sparsify.report.terminal import latency_line, sizes_line, verdict_word
 from sparsify.report.words import percent
 
@@ -19,7 +19,7 @@ from sparsify.report.words import percent
 def render_prune_terminal(metrics: Mapping[str, Any]) -> RenderableType:
     """Asked against achieved, the networks side by side, size, latency, and the answer last."""
     target = Text(f"target: {asked_told(metrics)} asked, ")
-    target.append(f"{target_told(metrics, 'target.achieved')} achieved: ")
+    target.append(f"{achieved_told(metrics)} achieved: ")
     target.append_text(verdict_word(str(metrics["target.outcome"])))
     target.append(f"; kept: {metrics['target.reason']}")
     parts: list[RenderableType] = [_networks(metrics), target]

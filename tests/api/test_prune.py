@@ -54,6 +54,22 @@ def test_global_magnitude_removes_the_smallest_of_all_and_the_given_network_is_u
     assert all(torch.equal(kept[name][mask], before[name][mask]) for name, mask in pruned.mask.items())
 
 
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [({"overrides": {"output.weight": 0}}, "hidden"), ({"keep": ["output"]}, "hidden"), ({}, "")],
+    ids=["override", "keep", "all"],
+)
+def test_what_is_achieved_is_of_the_layers_that_compete_and_told_beside_that_of_all(model, asked, left):
+    report = (pruned := prune(model, sparsity=0.5, **asked)).report
+    weights = {name: pruned.model.get_parameter(name) for name in prunable(model)}
+    zeros, sizes = ({n: f(w) for n, w in weights.items()} for f in (lambda w: int((w == 0).sum()), torch.numel))
+    among = [name for name in weights if left in name]
+    assert report.achieved == pytest.approx(sum(zeros[n] for n in among) / sum(sizes[n] for n in among))
+    assert report.sparsity == pytest.approx(sum(zeros.values()) / sum(sizes.values()))
+    assert report.achieved == pytest.approx(0.5, abs=0.01)
+    assert (report.sparsity < 0.5 - 0.01) == bool(left)
+
+
 @pytest.mark.parametrize("pattern", ["2:4", "1:4"])
 def test_n_of_m_along_the_inputs(model, pattern):
     pruned = prune(model, pattern=pattern, overrides={"output*": 0})
@@ -164,6 +180,15 @@ def test_a_searched_allocation_spares_the_layer_that_the_metric_depends_on(model
     free = [name for name in layers if name != others[-1]]
     sizes = {name: pruned.mask[name].numel() for name in free}
     assert sum(layers[n] * sizes[n] for n in free) / sum(sizes.values()) == pytest.approx(0.3, abs=0.01)
+
+
+def test_a_layer_that_the_search_spares_competes_all_the_same(model):
+    def only_the_output_matters(network: nn.Module) -> float:
+        return float((network.get_parameter("output.weight") != 0).float().mean())
+
+    pruned = prune(model, sparsity=0.3, allocation="searched", evaluate=only_the_output_matters)
+    assert pruned.report.layers["output.weight"] == 0 and "output.weight" in pruned.report.skipped
+    assert pruned.report.achieved == pruned.report.sparsity == pytest.approx(0.3, abs=0.01)
 
 
 def test_a_compiled_network_is_pruned_as_the_one_inside(model):

@@ -215,6 +215,11 @@ def test_a_sparsity_is_that_of_the_layers_without_one_of_their_own(
     assert metrics["target.achieved"] == float((weights["output.weight"] == 0).float().mean()) == 0.5
     assert float((weights["hidden1.weight"] == 0).float().mean()) == pytest.approx(0.1, abs=1e-3)
     assert metrics["export.sparsity"] < 0.2
+    both = f"50.0% of the layers that compete ({metrics['export.sparsity']:.1%} of all prunable weights) achieved"
+    page = (tmp_path / "r/report.html").read_text()
+    assert (
+        both in " ".join(done.stderr.split()) and both in metrics["answer"] and both.removesuffix(" achieved") in page
+    )
 
 
 def test_data_without_labels_is_held_against_the_dense_network(
