@@ -19,7 +19,7 @@ from sparsify.criteria.registry import SOLVERS, Criterion
 from sparsify.criteria.untouched import device_of
 from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
-from sparsify.models.build import input_axes, prunable
+from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.models.history import History
 from sparsify.recipe.pattern import Pattern
 from sparsify.train.removal import Removal
@@ -110,4 +110,6 @@ def prune_channels(
         raise UsageError(only_masked(why))
     masked = mask_channels(context.model, example, sparsity=sparsity, scores=scores(context.model), **how)
     masked.mask.apply_(context.model)
-    return FewerChannels(context.model, masked.mask, [], masked.to_json(), why)
+    report = masked.to_json()
+    report["skipped"] |= unprunable(context.model)
+    return FewerChannels(context.model, masked.mask, [], report, why)

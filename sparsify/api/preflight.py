@@ -139,7 +139,7 @@ def _of_mask(
     total = sum(weight.numel() for weight in weights.values())
     most = free * (pattern.sparsity or 1) / total
     rows = [_row(work, name, axes, skipped.get(name, "")) for name in weights]
-    rows += [Row(name, "Parameter", 0, "skipped", why) for name, why in unprunable(work).items()]
+    rows += _unprunable(work)
     return PreflightReport(str(pattern), tuple(rows), _unsaved(work, example, most, total))
 
 
@@ -159,8 +159,11 @@ def _of_channel_mask(
         or_most=True,
     )
     axes = input_axes(work)
-    rows = tuple(_row(work, name, axes, masked.skipped.get(name.rpartition(".")[0], "")) for name in names)
-    return PreflightReport("channel", rows, _unsaved(work, example, masked.mask.sparsity, masked.mask.total), why)
+    rows = [_row(work, name, axes, masked.skipped.get(name.rpartition(".")[0], "")) for name in names]
+    rows += _unprunable(work)
+    return PreflightReport(
+        "channel", tuple(rows), _unsaved(work, example, masked.mask.sparsity, masked.mask.total), why
+    )
 
 
 def _unsaved(work: nn.Module, example: Tensor, sparsity: float, weights: int) -> Reach:
@@ -172,6 +175,10 @@ def _row(work: nn.Module, name: str, axes: Mapping[str, int], skipped: str) -> R
     width = work.get_parameter(name).shape[1 - axes.get(name, 1)]
     kind = type(work.get_submodule(module)).__name__
     return Row(module, kind, width, "skipped" if skipped else "prunable", skipped)
+
+
+def _unprunable(work: nn.Module) -> list[Row]:
+    return [Row(name, "Parameter", 0, "skipped", why) for name, why in unprunable(work).items()]
 
 
 def _cells(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -47,7 +47,7 @@ def layer_cuts(name: str, layer: nn.Module, places: Places, *, writes: bool) -> 
 
 def writes(layer: nn.Module) -> int:
     """Output channels of a layer with weights; 0 for another kind of module."""
-    return _first_count(layer, ("out_features", "out_channels", "nf", "embed_dim", "hidden_size"))
+    return _first_count(layer, ("out_features", "out_channels", "nf", "embed_dim", "hidden_size", "embedding_dim"))
 
 
 def reads(layer: nn.Module) -> int:

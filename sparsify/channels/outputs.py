@@ -36,7 +36,7 @@ def output_layers(module: nn.Module, example: Tensor) -> Names:
     weights = {
         _storage(parameter): f"{path}.{local}" if path else local
         for path, layer in copied.named_modules()
-        if is_layer(layer)
+        if is_layer(layer) and not isinstance(layer, nn.Embedding)  # of a sum with positions, their table gives nothing
         for local, parameter in layer.named_parameters()
         if parameter.ndim > 1
     }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sparsify.channels.dependency import refuse_scripted
 from sparsify.channels.group import Group, module_of
-from sparsify.channels.idle import idle_layers, idle_parameters, whole_beside
+from sparsify.channels.idle import WHY, idle_layers, idle_parameters, whole_beside
 from sparsify.channels.layer_cuts import writes
 from sparsify.channels.select import essential
 from sparsify.channels.separate import Separated, separated
@@ -29,11 +29,12 @@ TRIED = 1  # each trial runs in float64; batches are tried on the network that i
 
 @dataclass(frozen=True)
 class Row:
-    """One layer with weights."""
+    """One layer with weights, or a parameter of two axes or more that no such layer holds."""
 
     module: str
+    """Its name, or that of the parameter."""
     kind: str
-    """Its class."""
+    """Its class, or `Parameter`."""
     width: int
     """Its output channels."""
     status: Status
@@ -47,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Preflight:
-    """Every layer of a network that holds weights, in module order, and the groups that may be cut."""
+    """Every layer of a network that holds weights, in module order, other matrices, and the groups that may be cut."""
 
     rows: tuple[Row, ...]
     groups: tuple[Group, ...]
@@ -104,6 +105,7 @@ def inspected(ready: Separated, example: Tensor, keep: Sequence[str]) -> tuple[P
     groups = [_kept(group, keep) for group in trace_groups(module, traced)]
     groups = _verified(whole_beside(groups, module, idle, example), module, verifier)
     rows = _rows(module, groups, {**idle_layers(idle), **ready.faults})
+    rows += _parameter_rows(module, groups, idle)
     return Preflight(tuple(rows), tuple(g for g in groups if not g.obstacle), ready.history), verifier
 
 
@@ -134,8 +136,8 @@ def check_globs(what: str, globs: Sequence[str], module: nn.Module) -> None:
 
 
 def is_layer(layer: nn.Module) -> bool:
-    """Whether preflight has a row for it: what holds weights that could be cut."""
-    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.Bilinear)  # pyright: ignore[reportPrivateUsage]
+    """Whether preflight has one row for all that it holds, rather than one for each of its parameters."""
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.Bilinear, nn.Embedding)  # pyright: ignore[reportPrivateUsage]
     return isinstance(layer, kinds) or type(layer).__name__ == "Conv1D"
 
 
@@ -253,6 +255,30 @@ def _rows(module: nn.Module, groups: Sequence[Group], faults: Mapping[str, str])
         for name, layer in module.named_modules()
         if is_layer(layer)
     ]
+
+
+def _parameter_rows(module: nn.Module, groups: Sequence[Group], idle: frozenset[str]) -> list[Row]:
+    """Of what no layer with a row holds: class tokens, positions, cells, modules with weights of their own."""
+    told = {id(value) for layer in module.modules() if is_layer(layer) for value in layer.parameters(recurse=False)}
+    by_tensor = {
+        cut.tensor: group
+        for free in (False, True)
+        for group in groups
+        for cut in group.cuts
+        if free != bool(group.obstacle)
+    }
+    found: list[Row] = []
+    for name, value in module.named_parameters():
+        if value.ndim < 2 or id(value) in told:
+            continue
+        group, owner = by_tensor.get(name), module.get_submodule(module_of(name))
+        if group is not None and not group.obstacle:
+            found.append(Row(name, "Parameter", group.width, "coupled", group.root))
+            continue
+        unseen = f"a parameter of {type(owner).__name__}, which the trace does not follow"
+        why = group.obstacle if group is not None else WHY if name in idle else unseen
+        found.append(Row(name, "Parameter", 0, "skipped", why))
+    return found
 
 
 def _fault(name: str, faults: Mapping[str, str]) -> str:

@@ -78,26 +78,27 @@ def prunable(model: nn.Module) -> tuple[str, ...]:
 
 
 def unprunable(model: nn.Module) -> dict[str, str]:
-    """Name -> why it stays, of each matrix with a hundredth of all parameters that `prunable` leaves out.
-
-    Embeddings, which are looked up in and not multiplied by, are none of them, unless a layer shares one's weight.
-    """
-    known, total = set(prunable(model)), sum(parameter.numel() for parameter in model.parameters())
+    """Name -> why it stays, of each parameter of two axes or more that `prunable` leaves out."""
+    known = {id(model.get_parameter(name)) for name in prunable(model)}
     embedded = {id(module.weight): name for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
     found: dict[str, str] = {}
     for path, module in model.named_modules():
         for local, parameter in module.named_parameters(recurse=False):
-            name = f"{path}.{local}" if path else local
-            if name in known or isinstance(module, nn.Embedding) or parameter.ndim < 2:
-                continue
-            if _is_weighted(module):
-                if table := embedded.get(id(parameter)):
-                    found[name] = f"tied to the embedding {table}, whose zeros would change the inputs"
-            elif parameter.numel() * 100 >= total:
-                found[name] = (
-                    f"a parameter of {type(module).__name__}: only weights of Linear and Conv layers are pruned"
-                )
+            if parameter.ndim > 1 and id(parameter) not in known:
+                name = f"{path}.{local}" if path else local
+                found[name] = _unprunable_because(module, local, embedded.get(id(parameter), ""))
     return found
+
+
+def _unprunable_because(module: nn.Module, local: str, table: str) -> str:
+    kind = type(module).__name__
+    if isinstance(module, nn.Embedding):
+        return "an embedding, which is looked up in and not multiplied by"
+    if table:
+        return f"tied to the embedding {table}, whose zeros would change the inputs"
+    if _is_weighted(module):
+        return f"hooks compute the weight of this {kind} from {local}, and would undo zeros; remove them first"
+    return f"a parameter of {kind}: only weights of Linear and Conv layers are pruned"
 
 
 def prunable_weights(module: nn.Module) -> dict[str, Tensor]:

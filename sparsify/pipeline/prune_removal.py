@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparsify.api.channels import FewerChannels, prune_channels
+from sparsify.api.channels import prune_channels
 from sparsify.api.choice import apply_choice, choose, default_allocation, planned
 from sparsify.api.preflight import PreflightReport, preflight
 from sparsify.api.searched import searched_shares
@@ -172,20 +172,8 @@ def _remove_channels(
         or_most=or_most,
         shuffle=_shuffle(context, removal),
     )
-    report = {**fewer.report, "skipped": fewer.report["skipped"] | _unseen(context.model, fewer)}
+    report = dict(fewer.report)
     if fewer.masked_because:
         report["masked_because"] = fewer.masked_because
     shrunk = replace(network, channels=[*network.channels, *fewer.history])
     return Removed(shrunk, fewer.mask, fewer.module, report)
-
-
-def _unseen(model: nn.Module, fewer: FewerChannels) -> dict[str, str]:
-    """Matrices that lost nothing and of which preflight, which looks at layers, has not said so."""
-    touched = {entry.get("tensor") for entry in fewer.history}
-    attention = {name for name, inner in model.named_modules() if isinstance(inner, nn.MultiheadAttention)}
-    told = fewer.report["skipped"].keys() | (set() if fewer.masked_because else attention)  # by their projections
-    return {
-        name: why
-        for name, why in unprunable(model).items()
-        if name not in touched and name.rpartition(".")[0] not in told
-    }

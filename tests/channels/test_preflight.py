@@ -72,6 +72,39 @@ def test_a_layer_whose_weight_is_used_without_it_is_named():
     assert "used by other code" in preflight(lively(module), IMAGES).skipped["lent"]
 
 
+@pytest.mark.parametrize(
+    ("inner", "rows"),
+    [
+        (nn.GRUCell(8, 8), {"inner.weight_ih": "skipped (", "inner.weight_hh": "skipped ("}),
+        (nn.Embedding(5, 8), {"inner": "it does not run on the examples"}),
+        (nn.ParameterList([torch.ones(1, 5, 8)]), {"inner.0": "coupled with first"}),
+        (nn.ParameterList([torch.ones(8, 8)]), {"inner.0": "does not run with fewer channels"}),
+    ],
+    ids=["cell", "embedding", "added", "multiplied"],
+)
+def test_every_parameter_of_two_axes_has_a_row(inner: nn.Module, rows: dict[str, str]):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.inner, self.says = nn.Linear(16, 8), inner, nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = torch.relu(self.first(x))
+            if isinstance(self.inner, nn.GRUCell):
+                hidden = torch.stack([self.inner(each) for each in hidden])
+            elif isinstance(self.inner, nn.ParameterList):
+                weight = self.inner[0]
+                hidden = hidden + weight if weight.ndim == 3 else hidden @ weight
+            return self.says(hidden)
+
+    module = lively(Net())
+    found = preflight(module, TOKENS)
+    told = {row.module: str(row) for row in found.rows}
+    matrices = {name for name, value in module.named_parameters() if value.ndim > 1}
+    assert {name.removesuffix(".weight") for name in matrices} == set(told)
+    assert all(why in told[name] for name, why in rows.items()), told
+
+
 def test_widths_that_code_takes_to_be_equal_are_told_though_half_of_each_would_agree():
     class Alike(nn.Module):
         """The output of one layer is shaped by the width of another, which nothing else ties to it."""

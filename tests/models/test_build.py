@@ -202,7 +202,7 @@ def test_exports_with_a_dynamic_batch(name):
             torch.testing.assert_close(program(images), model(images))
 
 
-def test_large_matrices_that_are_not_pruned_are_named_with_the_reason():
+def test_every_matrix_that_is_not_pruned_is_named_with_the_reason():
     class Text(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -217,12 +217,20 @@ def test_large_matrices_that_are_not_pruned_are_named_with_the_reason():
     found = unprunable(model)
     assert set(found) == {
         "experts",
+        "small",
+        "words.weight",
         "memory.weight_ih_l0",
         "memory.weight_hh_l0",
         "attention.in_proj_weight",
         "output.weight",
     }
     assert "tied to the embedding words" in found["output.weight"]
+    assert "looked up in" in found["words.weight"]
     assert "MultiheadAttention" in found["attention.in_proj_weight"]
     assert set(prunable(model)).isdisjoint(found)
+    normed = nn.Sequential(nn.utils.spectral_norm(nn.Linear(3, 3)), nn.Conv2d(1, 2, 3))
+    assert prunable(normed) == ("1.weight",)
+    assert {name: "hooks compute the weight of this Linear" in why for name, why in unprunable(normed).items()} == {
+        "0.weight_orig": True
+    }
     assert unprunable(nn.Sequential(nn.Linear(3, 3), nn.Conv2d(1, 2, 3))) == {}
