@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparsify.api.given import copied, inputs_of
 from sparsify.api.output import Transform, check_output, transform_output
+from sparsify.channels.followed import require_groups
 from sparsify.channels.macs import count_macs
 from sparsify.channels.mask import mask_channels
 from sparsify.channels.preflight import Row, check_globs, matches
@@ -108,6 +109,7 @@ def preflight(
         return _of_mask(work, example, pattern, keep, shares)
     try:
         found = follow(work, example, keep=keep)
+        require_groups(work, example, found, keep)
     except Untraceable as error:
         return _of_channel_mask(work, example, keep, shares, round_to, str(error))
     far = reach(work, example, found, round_to=round_to, overrides=shares)

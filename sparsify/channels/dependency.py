@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sparsify.channels.dead import NORM, WEIGHTED, Group
 from sparsify.channels.layer_cuts import TRANSPOSED, writes
@@ -66,7 +67,7 @@ class Dependencies:
         self._graph: Any = torch_pruning.DependencyGraph()
         self._unread: frozenset[Any] = frozenset()
         """Nodes at which torch-pruning's reading of shapes fails; no walk goes through them."""
-        with torch.enable_grad(), naming_the_module(model):
+        with torch.enable_grad(), naming_the_module(model), _SpeltOut():
             try:
                 self._graph.build_dependency(
                     model.eval(),
@@ -168,6 +169,21 @@ def _marked(output: object) -> Tensor:
     if not output.requires_grad:
         raise TypeError("an output that no gradient reaches (argmax, no_grad, or detach)")
     return output * 1
+
+
+class _SpeltOut(TorchFunctionMode):
+    """Gated linear units in two halves and their product, which torch-pruning understands; of `glu` it has no rule."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        if func is not nn.functional.glu:
+            return func(*args, **(kwargs or {}))
+        value, gate = _glu_halves(*args, **(kwargs or {}))
+        return value * torch.sigmoid(gate)
+
+
+def _glu_halves(input: Tensor, dim: int = -1) -> tuple[Tensor, ...]:
+    return input.chunk(2, dim)
 
 
 def _unreadable(graph: Any) -> frozenset[Any]:

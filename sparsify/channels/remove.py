@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sparsify.channels.contest import check_overrides, contest
 from sparsify.channels.cost import Cost
+from sparsify.channels.followed import require_groups
 from sparsify.channels.importance import check_scores
 from sparsify.channels.macs import Macs, count_macs
 from sparsify.channels.plan import history_of
@@ -111,7 +112,7 @@ def remove_channels(
         shuffle: Seed by which importances are permuted within each group: does it matter which channels go?
 
     Raises:
-        Untraceable: The model cannot be followed; fall back to a mask.
+        Untraceable: The model cannot be followed, or nothing that was followed can be cut; fall back to a mask.
         UsageError: The target makes no sense or cannot be reached; the message says what can.
     """
     asked = _asked(sparsity, macs)
@@ -120,6 +121,7 @@ def remove_channels(
     overrides = overrides or {}
     check_overrides(separate, overrides)
     found, verifier = inspected(ready, example, keep)
+    require_groups(module, example, found, keep)
     scored = magnitude(Context(separate, names, seed=0)) if scores is None else scores(separate)
     check_scores(separate, scored, names)
     dense = count_macs(separate, example[:1])

@@ -129,3 +129,35 @@ def test_shuffled_as_many_channels_go_of_each_layer_and_others():
     spec = RemovalSpec(pattern=Pattern("channel"), shuffled=True)
     context = Context(copy.deepcopy(model), prunable(model), 0, BATCHES)
     assert remove(context, NETWORK, spec, sparsity=0.5, macs=None).network.channels == drawn.history
+
+
+class Flipped(nn.Module):
+    """It is traced, but channels that are added to themselves in reverse order cannot be cut by any that is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.body(x.flatten(1)))
+        return self.head(y + y.flip(1).square())
+
+
+def test_where_nothing_that_was_traced_can_be_cut_whole_outputs_are_masked_and_the_reason_is_said():
+    torch.manual_seed(0)
+    model = Flipped()
+    pruned = prune(model, sparsity=0.4, pattern="channel", batches=BATCHES)
+    assert "one of which no layer can lose any (body: " in pruned.report.masked_because
+    silent = (pruned.model.body.weight == 0).all(1)
+    assert int(silent.sum()) == 4 and pruned.report.sparsity == pytest.approx(4 * 16 / (8 * 16 + 8 * 3))
+    spec = RemovalSpec(pattern=Pattern("channel"))
+    found, refused = survey(model, INPUTS, spec, sparsity=0.4, macs=None)
+    assert found.masked_because == pruned.report.masked_because and refused == ""
+    assert [(row.module, row.status) for row in found.rows] == [("body", "prunable"), ("head", "skipped")]
+    with pytest.raises(UsageError, match=r"body: .*its channels can only be masked, which leaves the MACs"):
+        prune(model, macs=0.5, pattern="channel", batches=BATCHES)
+
+
+def test_a_network_of_which_nothing_can_be_masked_either_is_refused_as_before():
+    with pytest.raises(UsageError, match=r"at most 0 can go.*Layers left alone: 1: layer 1 gives the network's output"):
+        prune(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), sparsity=0.4, pattern="channel", batches=BATCHES)

@@ -216,10 +216,14 @@ def test_a_packed_glu_is_cut_in_pairs():
     assert agree(outputs(removed.module, TOKENS), outputs(silenced(module, gone), TOKENS))
 
 
-def test_nn_glu_between_convolutions_is_refused_by_name():
-    found = preflight(lively(Plain(nn.GLU(dim=1), channels=12, read=6)), IMAGES)
-    assert "conv1" in found.skipped
-    assert [group.root for group in found.groups] == ["conv2"]
+@pytest.mark.parametrize("glu", [nn.GLU(dim=1), Act(lambda x: nn.functional.glu(x, dim=1))], ids=["module", "function"])
+def test_a_glu_of_torchs_own_is_cut_in_pairs(glu: nn.Module):
+    module = lively(Plain(glu, channels=12, read=6))
+    removed = remove_channels(module, IMAGES, sparsity=0.2, overrides={"*": 0, "conv1": 0.5})
+    gone = slices(removed.history)
+    assert gone["conv1.weight", 0] == [*gone["conv2.weight", 1], *(i + 6 for i in gone["conv2.weight", 1])]
+    assert len(gone["conv1.weight", 0]) == 6
+    assert agree(outputs(removed.module, IMAGES), outputs(silenced(module, gone), IMAGES))
 
 
 def test_an_uneven_split_is_cut_right_or_refused():
