@@ -104,7 +104,7 @@ def test_a_polite_signal_checkpoints_and_exits_75(tiny: Path, tmp_path: Path, un
     while not list(root.rglob("checkpoint.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 75, err.decode()
     assert b"resume" in err
     assert list((root / ".partial").rglob("checkpoint.safetensors"))
@@ -142,7 +142,7 @@ def test_a_signal_in_the_first_seconds_is_no_failure(tiny: Path, tmp_path: Path,
     process = start(tiny, tmp_path / "run")
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     # Before the command has read its arguments the signal ends it, and nothing was begun.
     assert process.returncode == 75 or (process.returncode == -signal.SIGTERM and not (tmp_path / "run").exists()), err
     assert b"Traceback" not in err
