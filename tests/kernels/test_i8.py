@@ -85,7 +85,7 @@ def assert_agree(results: dict[str, Floats], expected: NDArray[np.float64], magn
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.integers(1, 100),
-    columns=st.integers(1, 300),
+    columns=st.one_of(st.integers(1, 300), st.integers(380, 1200)),
     n=st.one_of(st.integers(1, 5), st.integers(6, 200)),
     sparsity=st.sampled_from([0.0, 0.5, 0.9, 0.97, 1.0]),
     pattern=st.sampled_from(PATTERNS),
@@ -147,6 +147,7 @@ def test_panels_of_rows_may_keep_no_column_or_every_one(pattern: Any, n: int, th
         lambda kernel: SparseLinear(weight, bias=bias, precision="i8", pattern=pattern, kernel=kernel, threads=threads)
     )
     assert ("i8-amx-rows" in layers) == ("i8-amx" in layers)
+    assert ("i8-vnni-rows" in layers) == ("i8-vnni-1x4" in layers)
     w, scale = integers_of(weight)
     q, step = quantised(x, np.abs(x).max(1, keepdims=True))
     product = (q @ w.T) * (step * scale)
@@ -179,6 +180,40 @@ for pattern in ("dense", "rows_32"):
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert "i8-portable" in ran.stdout
     assert "amx" not in ran.stdout
+
+
+@pytest.mark.skipif("avx512-vnni" not in native.describe_cpu(), reason="this processor has no AVX-512 VNNI")
+def test_without_amx_blocks_of_rows_serve_dense_weights_and_rows_that_share_columns() -> None:
+    """By measured costs, whose distance here is greater than what a busy machine may blur."""
+    program = """
+import numpy as np
+from sparsify_kernels import native, pack
+rng = np.random.default_rng(0)
+for pattern, rows, kept in (("dense", 1, 1.0), ("rows_16", 16, 0.1), ("rows_32", 32, 0.1)):
+    mask = np.repeat(rng.random((768 // rows, 768)) < kept, rows, axis=0)
+    costs = native.linear_costs(pack((mask * rng.standard_normal(mask.shape)).astype(np.float32), precision="i8",
+                                     pattern=pattern), n=128)
+    assert min(costs, key=costs.get) == "i8-vnni-rows", costs
+    print(costs["i8-vnni-rows"])
+"""
+    environment = os.environ | {"SPARSIFY_KERNELS_ISA": "avx512-vnni", "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    dense, sixteen, thirty_two = map(float, ran.stdout.split())
+    assert sixteen < dense
+    assert thirty_two < dense
+
+
+@pytest.mark.parametrize("pattern", ["dense", "rows_16"])
+def test_columns_filled_up_to_quads_may_be_more_than_sixteen_bits_count(pattern: Any) -> None:
+    """One channel and 20,000 taps: a quad for every tap, 80,000 columns with those that are not there."""
+    rng = np.random.default_rng(5)
+    weight = pruned(rng, 16, 20_000, 0.99, pattern)
+    x = rng.standard_normal((1, 1, 1, 20_003)).astype(np.float32)
+    layers = kernels_that_serve(
+        lambda name: SparseConv(weight.reshape(16, 1, 1, -1), precision="i8", pattern=pattern, kernel=name)
+    )
+    expected = convolution_of_integers(x, weight, (1, 20_000), (1, 1), (0, 0, 0, 0), (1, 1), 1)
+    assert_agree({name: layer(x) for name, layer in layers.items()}, expected, np.abs(expected))
 
 
 @settings(max_examples=60, deadline=None)

@@ -242,4 +242,43 @@ double dense_multiply_ns() {
   return calibration(f32::best_loops()).multiply / PART_OF_PEAK;
 }
 
+namespace {
+
+// 64 rows and one block of quads, whose lines are gathered, then multiplied with a tile.
+RowCalibration measure_panel(const RowLoops& loops) {
+  constexpr int64_t ROWS = 64, STRIPS = ROWS / strip_rows, QUADS = panel_block_quads, STRIDE = 3 * 64;
+  std::vector<int64_t> offsets;
+  std::vector<int32_t> columns;
+  for (int64_t i = 0; i < 4 * QUADS; ++i) {
+    offsets.push_back(i * STRIDE + i % 3);
+    columns.push_back(static_cast<int32_t>(i));
+  }
+  const AlignedArray<uint8_t> planes(4 * QUADS * STRIDE);
+  const AlignedArray<uint32_t> weights(ROWS * QUADS);
+  AlignedArray<uint8_t> lines(QUADS * line_bytes);
+  AlignedArray<int32_t> sums(ROWS * tile_positions);
+  RowCalibration constants = {};
+  constants.gather = quickest([&] {
+    loops.gather(planes.data(), offsets.data(), columns.data(), QUADS, lines.data());
+  }) / QUADS;
+  constants.dot = quickest([&] {
+    for (int64_t strip = 0; strip < STRIPS; ++strip) {
+      loops.multiply(weights.data() + strip * QUADS * strip_rows, QUADS, lines.data(), tile_positions / 16, false,
+                     sums.data() + strip * strip_rows * tile_positions);
+    }
+  }) / (ROWS * QUADS * tile_positions / 16);
+  return constants;
+}
+
+}  // namespace
+
+const RowCalibration& calibration(const RowLoops& loops) {
+  static std::mutex mutex;
+  static std::map<const RowLoops*, RowCalibration> known;
+  const std::lock_guard lock(mutex);
+  const auto found = known.find(&loops);
+  if (found != known.end()) return found->second;
+  return known.emplace(&loops, measure_panel(loops)).first->second;
+}
+
 }  // namespace sparsify

@@ -3,6 +3,7 @@
 
 #include "f32_loops.h"
 #include "i8_quads.h"
+#include "i8_row_panels.h"
 
 namespace sparsify {
 
@@ -48,5 +49,13 @@ double cycle_ns(const f32::Loops& loops);
 // A dense product's time for one multiplication on this machine's best instruction set, as BLAS libraries reach it:
 // what a sparse layer has to beat.
 double dense_multiply_ns();
+
+// Nanoseconds of int8 weights in panels of rows (i8_row_panels.h), likewise.
+struct RowCalibration {
+  double dot;     // of a row's quad times 16 positions
+  double gather;  // of a line of a panel's own quad
+};
+
+const RowCalibration& calibration(const RowLoops& loops);
 
 }  // namespace sparsify

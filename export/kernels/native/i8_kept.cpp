@@ -12,20 +12,19 @@ namespace {
 
 int64_t steps_of(int64_t columns) { return (columns + kept_step_columns - 1) / kept_step_columns; }
 
-// The columns in which any of `count` rows has a weight.
-std::vector<uint16_t> kept_columns(const int8_t* rows, int64_t count, int64_t columns) {
-  std::vector<bool> kept(static_cast<size_t>(columns));
-  for (int64_t i = 0; i < count * columns; ++i) {
-    if (rows[i] != 0) kept[static_cast<size_t>(i % columns)] = true;
+}  // namespace
+
+std::vector<int32_t> kept_columns(const int8_t* rows, int64_t count, int64_t columns) {
+  std::vector<int8_t> kept(static_cast<size_t>(columns));
+  for (int64_t row = 0; row < count; ++row) {
+    for (int64_t k = 0; k < columns; ++k) kept[static_cast<size_t>(k)] |= rows[row * columns + k];
   }
-  std::vector<uint16_t> found;
+  std::vector<int32_t> found;
   for (int64_t k = 0; k < columns; ++k) {
-    if (kept[static_cast<size_t>(k)]) found.push_back(static_cast<uint16_t>(k));
+    if (kept[static_cast<size_t>(k)] != 0) found.push_back(static_cast<int32_t>(k));
   }
   return found;
 }
-
-}  // namespace
 
 KeptPanels::KeptPanels(const Weights& weights)
     : rows_(weights.rows), height_(weights.rows_per_bit()), panels_((rows_ + height_ - 1) / height_),
@@ -33,7 +32,7 @@ KeptPanels::KeptPanels(const Weights& weights)
   const int64_t columns = weights.columns;
   const AlignedArray<int8_t> integers = dense_integers(weights);
   std::memcpy(scales_.data(), weights.scales, static_cast<size_t>(rows_) * sizeof(float));
-  std::vector<std::vector<uint16_t>> kept;
+  std::vector<std::vector<int32_t>> kept;
   for (int64_t panel = 0; panel < panels_; ++panel) {
     const int64_t first = panel * height_, count = std::min(height_, rows_ - first);
     kept.push_back(kept_columns(integers.data() + first * columns, count, columns));
@@ -48,12 +47,12 @@ KeptPanels::KeptPanels(const Weights& weights)
   }
 }
 
-void KeptPanels::lay_row(int64_t row, const int8_t* integers, const std::vector<uint16_t>& kept) {
+void KeptPanels::lay_row(int64_t row, const int8_t* integers, const std::vector<int32_t>& kept) {
   const int64_t start = starts_[static_cast<size_t>(row / height_)], place = row % height_ * 64;
   int32_t sum = 0;
   for (size_t i = 0; i < kept.size(); ++i) {
     const size_t step = static_cast<size_t>(start) + i / kept_step_columns, inner = i % kept_step_columns;
-    columns_[step * kept_step_columns + inner] = kept[i];
+    columns_[step * kept_step_columns + inner] = static_cast<uint16_t>(kept[i]);
     tiles_[step * static_cast<size_t>(height_ * 64) + static_cast<size_t>(place) + inner] = integers[kept[i]];
     sum += integers[kept[i]];
   }
@@ -70,16 +69,16 @@ size_t KeptPanels::bytes() const {
          scales_.bytes();
 }
 
-int64_t kept_steps(const Weights& weights) {
-  int64_t steps = 0;
+int64_t kept_groups(const Weights& weights, int64_t each) {
+  int64_t groups = 0;
   for (int64_t panel = 0; panel < weights.mask_rows(); ++panel) {
     int64_t columns = 0;
     for (int64_t word = 0; word < weights.mask_words(); ++word) {
       columns += std::popcount(weights.mask_word(panel * weights.mask_words() + word));
     }
-    steps += steps_of(columns);
+    groups += (columns + each - 1) / each;
   }
-  return steps;
+  return groups;
 }
 
 }  // namespace sparsify

@@ -33,7 +33,7 @@ class KeptPanels {
   size_t bytes() const;
 
  private:
-  void lay_row(int64_t row, const int8_t* integers, const std::vector<uint16_t>& kept);
+  void lay_row(int64_t row, const int8_t* integers, const std::vector<int32_t>& kept);
 
   int64_t rows_, height_, panels_, most_steps_ = 0;
   std::vector<int64_t> starts_{0};
@@ -43,7 +43,10 @@ class KeptPanels {
   AlignedArray<float> scales_;
 };
 
-// Steps of all panels as the mask has them: what such weights cost.
-int64_t kept_steps(const Weights& weights);
+// The columns in which any of `count` rows of int8 [count][columns] has a weight, in order.
+std::vector<int32_t> kept_columns(const int8_t* rows, int64_t count, int64_t columns);
+
+// Columns kept by each panel as the mask has them, in groups of `each`, of all panels: what such weights cost.
+int64_t kept_groups(const Weights& weights, int64_t each);
 
 }  // namespace sparsify

@@ -113,7 +113,7 @@ double by_columns(const Weights& weights, const Shape& shape) {
   const Work of = work(weights, shape);
   const double tokens = weights.pattern == Pattern::rows_16 ? 64 : 32;  // of a step's four products, or half of them
   const double groups = std::ceil(of.positions / 64), passes = up_to(of.positions, tokens / 2) / tokens;
-  const double steps = static_cast<double>(kept_steps(weights));
+  const double steps = static_cast<double>(kept_groups(weights, kept_step_columns));
   const double gathers = GATHERED * kept_step_columns * steps * groups + PANEL * weights.mask_rows();
   const double turns = TURNED * of.columns * groups * 64 + UNTURNED * of.outputs;
   return nanoseconds(of, shape, step_cycles() * steps * passes + gathers + turns);
@@ -177,6 +177,30 @@ std::unique_ptr<Prepared> prepare(const Weights& weights, const Shape& shape) {
 }
 
 #if defined(__x86_64__)
+// Columns that a panel does not choose are all multiplied; weights are read once for every two tiles.
+double by_rows(const Weights& weights, const Shape& shape, const RowLoops& loops) {
+  const Work of = work(weights, shape);
+  const RowCalibration& takes = calibration(loops);
+  const GroupCalibration& results = calibration(*loops.quads);
+  const bool tokens = shape.layout == Layout::token_major;
+  const bool chosen = shares_columns(weights.pattern);
+  const double lines = chosen ? static_cast<double>(kept_groups(weights, 4)) : 0;
+  const double every = of.groups * up_to(of.rows, strip_rows) * of.columns / 4;
+  const double quads = chosen ? lines * weights.rows_per_bit() : every;
+  const double products = takes.dot * quads * std::ceil(of.positions / 16);
+  const double streamed = 4 * quads * calibration(f32::best_loops()).stream_byte * std::ceil(of.positions / 128);
+  const double gathered = takes.gather * lines * std::ceil(of.positions / tile_positions);
+  const double result = tokens ? results.token_result : results.position_result;
+  const double multiplying = products + streamed + gathered + result * of.outputs;
+  const double turns = TURNED * of.inputs * ((tokens ? 1 : 0) + (chosen ? 1 : 0));
+  return nanoseconds(of, shape, multiplying / cycle_ns(f32::best_loops()) + turns);
+}
+
+template <const RowLoops& loops>
+std::unique_ptr<Prepared> prepare(const Weights& weights, const Shape& shape) {
+  return prepare_row_panels(loops, weights, shape);
+}
+
 constexpr KernelInfo GEMV = {
     "i8-gemv", "int8 weights of any pattern, one to four tokens: kept compressed, expanded in registers",
     [](const Cpu& cpu, const Weights& weights, const Shape& shape) {
@@ -190,6 +214,24 @@ constexpr KernelInfo GEMV = {
     },
     prepare_gemv};
 
+constexpr KernelInfo VNNI_ROWS = {
+    "i8-vnni-rows", "int8 weights, any layout: every column, or those that 16 or 32 rows keep, for 4 rows at once",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
+    [](const Weights& weights, const Shape& shape) { return by_rows(weights, shape, avx512vnni_rows); },
+    prepare<avx512vnni_rows>};
+
+constexpr KernelInfo AVXVNNI_ROWS = {
+    "i8-avxvnni-rows", "the same in 256 bits",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx_vnni; },
+    [](const Weights& weights, const Shape& shape) { return by_rows(weights, shape, avxvnni_rows); },
+    prepare<avxvnni_rows>};
+
+constexpr KernelInfo AVX2_ROWS = {
+    "i8-avx2-rows", "the same with widened bytes and vpmaddwd",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx2; },
+    [](const Weights& weights, const Shape& shape) { return by_rows(weights, shape, avx2_rows); },
+    prepare<avx2_rows>};
+
 constexpr KernelInfo VNNI = {
     "i8-vnni-1x4", "int8 weights in quads of columns, any layout: one AVX-512 VNNI instruction a quad and 16 positions",
     [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
@@ -197,7 +239,10 @@ constexpr KernelInfo VNNI = {
 
 constexpr KernelInfo SCATTERED = {
     "i8-vnni-scattered", "int8 weights of any pattern, any layout: any four of a row are a group, laid together for it",
-    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
+    [](const Cpu& cpu, const Weights& weights, const Shape& shape) {
+      const Groups groups(weights, shape);  // columns are numbered in 16 bits, those that fill quads up included
+      return fits_quads(weights) && cpu.avx512_vnni && (groups.channels + 3) / 4 * 4 * groups.taps <= most_columns;
+    },
     by_measured_groups<avx512vnni_scattered>, prepare<avx512vnni_scattered>};
 
 constexpr KernelInfo AVXVNNI = {
@@ -223,7 +268,7 @@ constexpr KernelInfo PORTABLE = {
 
 constexpr std::array KERNELS = {
 #if defined(__x86_64__)
-    AMX, AMX_ROWS, AMX_DENSE, GEMV, VNNI, SCATTERED, AVXVNNI, AVX2,
+    AMX, AMX_ROWS, AMX_DENSE, GEMV, VNNI_ROWS, AVXVNNI_ROWS, AVX2_ROWS, VNNI, SCATTERED, AVXVNNI, AVX2,
 #endif
     PORTABLE};
 

@@ -48,6 +48,9 @@ class Quads {
   std::vector<int32_t> offsets_;
 };
 
+// `count` quads become four planes of bytes, `stride` apart. Up to 64 more of each are read and written.
+using SpreadQuads = void (*)(const uint8_t* quads, int64_t count, uint8_t* bytes, int64_t stride);
+
 // What an instruction set's file offers. Integers and roundings are the same in all.
 struct QuadLoops {
   Grouping grouping;
@@ -59,8 +62,7 @@ struct QuadLoops {
   // out[j] = float(sum of position j + offset) * (scale * steps[j]) + bias, for j in [0, tile_positions). Scattered,
   // sums may lie in another order.
   void (*scale)(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out);
-  // Scattered: `count` quads become four planes of bytes, `stride` apart. Up to 64 more of each are read and written.
-  void (*spread)(const uint8_t* quads, int64_t count, uint8_t* bytes, int64_t stride);
+  SpreadQuads spread;  // null unless scattered
 };
 
 extern const QuadLoops portable_quads;

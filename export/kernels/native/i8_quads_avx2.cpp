@@ -1,12 +1,13 @@
 #include "f32_vector_avx2.h"
 #include "i8_quad_loops.h"
+#include "i8_row_loops.h"
 
 namespace sparsify {
 namespace {
 
 // vpmaddubsw would saturate, so bytes are widened: even and odd ones each make one vpmaddwd.
 struct Integers {
-  static constexpr int width = 8, vectors = 4;
+  static constexpr int width = 8, vectors = 4, strip_vectors = 2;
   using Register = __m256i;
   struct Halves {
     __m256i even, odd;  // 16-bit
@@ -35,5 +36,7 @@ struct Integers {
 
 const QuadLoops avx2_quads = {Grouping::quads, quad_loops::multiply<Integers>,
                               quad_loops::scale<Integers, avx2::Vector>, nullptr};
+const RowLoops avx2_rows = {row_loops::multiply<Integers>, row_loops::gather<Integers>, row_loops::spread<Integers>,
+                            &avx2_quads};
 
 }  // namespace sparsify

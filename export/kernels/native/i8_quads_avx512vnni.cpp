@@ -1,11 +1,13 @@
 #include "f32_vector_avx512.h"
 #include "i8_quad_loops.h"
+#include "i8_row_loops.h"
+#include "i8_spread_avx512.h"
 
 namespace sparsify {
 namespace {
 
 struct Integers {
-  static constexpr int width = 16, vectors = 4;
+  static constexpr int width = 16, vectors = 4, strip_vectors = 4;
   using Register = __m512i;
   static Register zero() { return _mm512_setzero_si512(); }
   static Register load(const int32_t* p) { return _mm512_loadu_si512(p); }
@@ -18,9 +20,34 @@ struct Integers {
   }
 };
 
+// In each 16 bytes: dword i of the four vectors, whose bytes are positions of a column each, becomes four quads.
+[[gnu::always_inline]] inline void interleave(const __m512i (&column)[4], uint8_t* line) {
+  const __m512i low = _mm512_unpacklo_epi8(column[0], column[1]), low_2 = _mm512_unpacklo_epi8(column[2], column[3]);
+  const __m512i high = _mm512_unpackhi_epi8(column[0], column[1]), high_2 = _mm512_unpackhi_epi8(column[2], column[3]);
+  _mm512_store_si512(line, _mm512_unpacklo_epi16(low, low_2));
+  _mm512_store_si512(line + 64, _mm512_unpackhi_epi16(low, low_2));
+  _mm512_store_si512(line + 128, _mm512_unpacklo_epi16(high, high_2));
+  _mm512_store_si512(line + 192, _mm512_unpackhi_epi16(high, high_2));
+}
+
+// Dwords 4 i + j become 4 j + i: then what interleave does in each 16 bytes leaves positions in their order.
+__m512i turned_dwords(__m512i v) {
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+}
+
+void gather(const uint8_t* planes, const int64_t* offsets, const int32_t* columns, int64_t quads, uint8_t* lines) {
+  for (int64_t q = 0; q < quads; ++q, columns += 4, lines += line_bytes) {
+    __m512i column[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) column[i] = turned_dwords(_mm512_loadu_si512(planes + offsets[columns[i]]));
+    interleave(column, lines);
+  }
+}
+
 }  // namespace
 
 const QuadLoops avx512vnni_quads = {Grouping::quads, quad_loops::multiply<Integers>,
                                     quad_loops::scale<Integers, avx512::Vector>, nullptr};
+const RowLoops avx512vnni_rows = {row_loops::multiply<Integers>, gather, spread, &avx512vnni_quads};
 
 }  // namespace sparsify

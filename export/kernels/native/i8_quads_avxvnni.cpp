@@ -1,11 +1,12 @@
 #include "f32_vector_avx2.h"
 #include "i8_quad_loops.h"
+#include "i8_row_loops.h"
 
 namespace sparsify {
 namespace {
 
 struct Integers {
-  static constexpr int width = 8, vectors = 8;
+  static constexpr int width = 8, vectors = 8, strip_vectors = 2;
   using Register = __m256i;
   static Register zero() { return _mm256_setzero_si256(); }
   static Register load(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
@@ -22,5 +23,7 @@ struct Integers {
 
 const QuadLoops avxvnni_quads = {Grouping::quads, quad_loops::multiply<Integers>,
                                  quad_loops::scale<Integers, avx2::Vector>, nullptr};
+const RowLoops avxvnni_rows = {row_loops::multiply<Integers>, row_loops::gather<Integers>, row_loops::spread<Integers>,
+                               &avxvnni_quads};
 
 }  // namespace sparsify

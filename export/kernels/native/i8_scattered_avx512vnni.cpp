@@ -7,6 +7,7 @@
 // Unpacks work within 128 bits: of each register's sums, the 16 bytes' positions are 16 apart, until `scale` turns them.
 #include "f32_vector_avx512.h"
 #include "i8_quads.h"
+#include "i8_spread_avx512.h"
 
 namespace sparsify {
 namespace {
@@ -40,16 +41,6 @@ void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t cou
   }
 }
 
-// v[i]'s j-th 16 bytes become v[j]'s i-th.
-void turn(__m512i (&v)[4]) {
-  const __m512i low[2] = {_mm512_shuffle_i32x4(v[0], v[1], 0x44), _mm512_shuffle_i32x4(v[2], v[3], 0x44)};
-  const __m512i high[2] = {_mm512_shuffle_i32x4(v[0], v[1], 0xee), _mm512_shuffle_i32x4(v[2], v[3], 0xee)};
-  v[0] = _mm512_shuffle_i32x4(low[0], low[1], 0x88);
-  v[1] = _mm512_shuffle_i32x4(low[0], low[1], 0xdd);
-  v[2] = _mm512_shuffle_i32x4(high[0], high[1], 0x88);
-  v[3] = _mm512_shuffle_i32x4(high[0], high[1], 0xdd);
-}
-
 void scale(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out) {
   using Vector = avx512::Vector;
   __m512i sum[4];
@@ -59,22 +50,6 @@ void scale(const int32_t* sums, int32_t offset, float scale, const float* steps,
     const __m512 whole = _mm512_cvtepi32_ps(_mm512_add_epi32(sum[v], _mm512_set1_epi32(offset)));
     const __m512 factor = Vector::multiply(Vector::set(scale), Vector::load(steps + 16 * v));
     Vector::store(out + 16 * v, Vector::fma(whole, factor, Vector::set(bias)));
-  }
-}
-
-// Of 16 quads, the bytes of one channel in each 16 bytes.
-__m512i by_channel(const uint8_t* quads) {
-  const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-  const __m512i fours = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  return _mm512_permutexvar_epi32(fours, _mm512_shuffle_epi8(_mm512_loadu_si512(quads), bytes));
-}
-
-void spread(const uint8_t* quads, int64_t count, uint8_t* bytes, int64_t stride) {
-  for (int64_t at = 0; at < count; at += 64, quads += 256, bytes += 64) {
-    __m512i channel[4];
-    for (int v = 0; v < 4; ++v) channel[v] = by_channel(quads + 64 * v);
-    turn(channel);
-    for (int v = 0; v < 4; ++v) _mm512_storeu_si512(bytes + v * stride, channel[v]);
   }
 }
 

@@ -1,4 +1,4 @@
-// What layers of tokens on AMX and the GEMV have in common: tokens in blocks, and the epilogue of one block.
+// What int8 layers share: tokens in blocks, even parts for threads, and the epilogue of one block.
 #pragma once
 
 #include <algorithm>

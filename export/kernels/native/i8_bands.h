@@ -1,0 +1,36 @@
+// From sums [row][position] to y: what every int8 layer does whose lanes are positions or tokens.
+#pragma once
+
+#include <cstdint>
+
+#include "i8_planes.h"
+#include "i8_quads.h"
+#include "problem.h"
+
+namespace sparsify {
+
+inline constexpr int64_t band_rows = 16;
+
+// One group of one image, or all tokens.
+struct Bands {
+  const Problem& problem;  // of this group and image
+  const PlaneMap& map;
+  const float* steps;      // [positions, up to a whole tile]
+  const float* scales;     // [rows] of the weights
+  const int32_t* offsets;  // [rows]
+  int64_t rows;
+  const QuadLoops& loops;
+
+  // Rows [first, first + count), at most 16, of a tile that begins at `position`, from sums[count][tile_positions]. In
+  // token_major only the bias follows; finish_token_major does the rest.
+  void finish(int64_t position, int64_t first, int64_t count, const int32_t* sums) const;
+};
+
+// Quantises to planes and steps, which has room for whole tiles. `channels` are the group's.
+void fill_planes(const Problem& problem, const PlaneMap& map, int64_t channels, uint8_t* planes, float* steps,
+                 Pool& pool);
+
+// Planes of quads to those of bytes, of a map that was spread out: map.spread_bytes() of them.
+void spread_planes(const PlaneMap& map, SpreadQuads spread, const uint8_t* quads, uint8_t* bytes, Pool& pool);
+
+}  // namespace sparsify
