@@ -86,14 +86,25 @@ class Dependencies:
 
         A layer whose surroundings the trace does not understand has one more member, of kind `unsettled`.
         """
-        return [[self._member(item) for item in found] for found in self._walks(known)]
+        single = self._single()
+        return [[self._member(item) for item in found] for found in self._walks(known, single)]
 
     def groups(self) -> list[Group]:
         """Every group that begins at the outputs of a weighted layer."""
-        return [self._group(found) for found in self._walks(())]
+        return [self._group(found) for found in self._walks((), frozenset())]
 
-    def _walks(self, known: Collection[str]) -> Iterator[list[Reached]]:
-        """What is reached from each layer with weights that is not reached before."""
+    def _single(self) -> frozenset[tuple[Any, Any]]:
+        """Layers and norms of a single channel, each with the functions of torch-pruning that would cut it."""
+        found: set[tuple[Any, Any]] = set()
+        for module, node in self._graph.module2node.items():
+            if isinstance(module, (*ROOTS, *NORM)) and self._graph.get_out_channels(module) == 1:
+                pruner = self._graph.get_pruner_of_module(module)
+                found.add((node, pruner.prune_out_channels))
+                found |= {(node, pruner.prune_in_channels)} if isinstance(module, NORM) else set()
+        return frozenset(found)
+
+    def _walks(self, known: Collection[str], single: frozenset[tuple[Any, Any]]) -> Iterator[list[Reached]]:
+        """What is reached from each layer with weights that is not reached before; of a single channel, nothing."""
         written: set[Any] = set()
         for module, node in list(self._graph.module2node.items()):
             if not isinstance(module, ROOTS) or module in written or self._names[module] in known:
@@ -101,11 +112,15 @@ class Dependencies:
             pruner = self._graph.get_pruner_of_module(module)
             indices = [self._index(idx=i, root_idx=i) for i in range(pruner.get_out_channels(module))]
             try:
-                found = walk(node, pruner.prune_out_channels, indices, unread=self._unread, most=self._widest)
+                found = walk(
+                    node, pruner.prune_out_channels, indices, unread=self._unread, most=self._widest, single=single
+                )
             except UnsettledError as error:
                 own = tuple((i, i) for i in range(len(indices)))
                 yield [Reached(node, pruner.prune_out_channels, (own,)), Reached(str(error), None, ())]
                 continue
+            if (own := (node, pruner.prune_out_channels)) in single:  # it may be spread over the channels of another
+                found = [item for item in found if (item.node, item.handler) == own or item.node.type == self._output]
             written.update(item.node.module for item in found if self._graph.is_out_channel_pruning_fn(item.handler))
             yield found
 

@@ -40,7 +40,15 @@ class UnsettledError(Exception):
     """The walk does not end, or loses track of which root channel an index stands for; the message says where."""
 
 
-def walk(root: Any, handler: Any, indices: Sequence[Any], *, unread: Collection[Any], most: int) -> list[Reached]:
+def walk(
+    root: Any,
+    handler: Any,
+    indices: Sequence[Any],
+    *,
+    unread: Collection[Any],
+    most: int,
+    single: Collection[tuple[Any, Any]] = (),
+) -> list[Reached]:
     """Everything that is reached from cutting `root` by `handler`, the root first.
 
     Args:
@@ -49,6 +57,8 @@ def walk(root: Any, handler: Any, indices: Sequence[Any], *, unread: Collection[
         indices: Torch-pruning's hybrid indices (index, channel of the root) of all channels.
         unread: Nodes whose mapping of indices is not known.
         most: Indices that any node can have: no layer is wider.
+        single: Nodes that give a single channel, each with the function that cuts it; where several channels meet it,
+            it is spread over them, which couples nothing.
 
     Raises:
         UnsettledError: The trace does not understand an operation on the way.
@@ -69,6 +79,8 @@ def walk(root: Any, handler: Any, indices: Sequence[Any], *, unread: Collection[
             raise _unsettled(node)
         known.append(way)
         for edge in node.dependencies:
+            if len(here) > 1 and (edge.target, edge.handler) in single:
+                continue
             if edge.is_triggered_by(fn) and (there := _mapped(edge, node, here)):
                 pending.append((edge.target, edge.handler, there))
     return [Reached(node, fn, tuple(found)) for (node, fn), found in ways.items()]

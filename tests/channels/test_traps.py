@@ -248,6 +248,26 @@ def test_a_hard_coded_view_is_refused_by_name():
     assert preflight(module, IMAGES).skipped["conv1"]
 
 
+def test_a_gate_of_a_single_channel_was_taken_for_a_coupling():
+    class Gated(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.normed = nn.Conv2d(8, 1, 1), nn.BatchNorm2d(1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = torch.relu(self.conv1(x))
+            hidden = hidden * torch.sigmoid(self.normed(self.gate(hidden)))
+            return self.output(torch.relu(self.conv2(hidden)).mean(dim=(2, 3)))
+
+    module = lively(Gated())
+    found = preflight(module, IMAGES)
+    assert [group.root for group in found.groups] == ["conv1", "conv2"]
+    assert found.skipped["gate"] == "it has a single unit, and no layer can have none"
+    removed = remove_channels(module, IMAGES, sparsity=0.5)
+    assert removed.module.conv1.out_channels == removed.module.gate.in_channels < 8
+    assert agree(outputs(removed.module, IMAGES), outputs(silenced(module, slices(removed.history)), IMAGES))
+
+
 def test_leftover_hooks_of_prune_are_refused_by_name():
     module = Residual()
     prune.l1_unstructured(module.conv1, "weight", amount=0.5)

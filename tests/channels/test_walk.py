@@ -50,6 +50,14 @@ def test_places_are_gathered_over_all_ways():
     ]
 
 
+def test_a_single_channel_that_is_spread_over_several_is_not_coupled_with_them():
+    a, gate = Node("a"), Node("gate")
+    a.dependencies = [Edge(gate, [None, None])]
+    both = [Index(0, 0), Index(1, 1)]
+    assert [item.node for item in walk(a, "cut", both, unread=(), most=9, single={(gate, "cut")})] == [a]
+    assert [item.node for item in walk(a, "cut", both[:1], unread=(), most=9, single={(gate, "cut")})] == [a, gate]
+
+
 def test_a_walk_that_moves_on_at_each_turn_is_given_up():
     a, b = Node("a"), Node("b", "attention")
     a.dependencies, b.dependencies = [Edge(b, [shifted(1)])], [Edge(a, [shifted(1)])]
