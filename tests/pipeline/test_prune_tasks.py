@@ -36,7 +36,7 @@ def test_a_regression_is_scored_in_the_targets_units(
     monkeypatch.syspath_prepend(tmp_path)
     save_file({"weight": torch.from_numpy(w), "bias": torch.zeros(2)}, tmp_path / "w.safetensors")
     model = ("--model", "one_layer:make", "--allow-import", "one_layer", "--weights", tmp_path / "w.safetensors")
-    data = ("--data", f"npz:{tmp_path / 'line.npz'}", "--task", "regression", "--normalize", "none")
+    data = ("--data", f"npz:{tmp_path / 'line.npz'}", "--normalize", "none")
     asked = ("--sparsity", 0.5, "--recover", "none", "--run-dir", tmp_path / "run")
     done = sparsify("prune", *model, *data, *asked, *QUICK)
     assert done.returncode == 0, done.stderr
