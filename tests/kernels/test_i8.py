@@ -34,7 +34,7 @@ except native.KernelError as error:
 Floats = NDArray[np.float32]
 PATTERNS = ("dense", "unstructured", "block_1x4", "rows_16", "rows_32")
 KERNELS = [name for name in native.kernel_names() if name.startswith("i8-")]
-SERVES = {"i8-amx-dense": "dense", "i8-amx-rows": "rows_16"}
+SERVES: dict[str, Any] = {"i8-amx-dense": "dense", "i8-amx-rows": "rows_16"}
 """A pattern that a kernel serves, where it is not unstructured."""
 ROUNDING = 4e-7
 """Of float32, relative to the product's and the bias' magnitudes: half a unit each for the scales and the result."""
