@@ -81,7 +81,7 @@ class ReconstructSpec(Spec):
     examples: Positive = Field(default=256, description="Training examples whose activations the layers are fitted on.")
     batch_size: Positive = Field(default=64, description="Examples per forward pass; changes memory, not the result.")
     damping: Annotated[float, Field(ge=0)] = Field(
-        default=0.01,
+        default=0.1,
         description="Ridge that holds weights near their old values, as a share of the inputs' mean square.",
     )
     bias: bool = Field(default=True, description="Whether a layer's bias is fitted with its weights.")

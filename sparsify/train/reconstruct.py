@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from sparsify.criteria.context import Context
 from sparsify.criteria.feeding import feed
 from sparsify.criteria.layers import Convolution, Layer, layers_of
-from sparsify.criteria.sparsegpt import blocks
 from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
 from sparsify.recipe.prune_spec import ReconstructSpec
@@ -45,8 +44,8 @@ def reconstruct(
 ) -> dict[str, LayerError]:
     """Fit the kept weights (and biases) of every layer of `mask`, in place in `model`, in the order the layers run.
 
-    Layers of one block (`encoder.layer.3`) are fitted on the same inputs, those that all blocks before give. Removed
-    weights are exactly zero after.
+    Each is fitted on what the layers before it give once they are mended; layers that are fed the same tensor (query,
+    key and value), together. Removed weights are exactly zero after.
 
     Args:
         model: the pruned network, its mask applied.
@@ -71,24 +70,44 @@ def reconstruct(
         raise UsageError("reconstruct: expected calibration inputs, got none; name data (--data SOURCE)")
     twins = {layer.name: twin for layer, twin in zip(layers, targets, strict=True)}
     errors: dict[str, LayerError] = {}
-    for block in blocks(model, layers, inputs[0]):
-        sums = _collect(model, dense, twins, block, inputs, spec.bias)
-        for layer in block:
+    for siblings in _in_turn(model, layers, inputs[0]):
+        sums = _collect(model, dense, twins, siblings, inputs, spec.bias)
+        for layer in siblings:
             errors[layer.name] = _fit(layer, mask[layer.name], sums[layer.name], spec)
     return errors
+
+
+def _in_turn(model: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> list[list[Layer]]:
+    """`layers` in the order in which they first run; those that one tensor is fed to, one after the other, together."""
+    turns: list[list[Layer]] = []
+    last, version = inputs, -1  # held, so that nothing else comes to lie in its place; in-place changes are counted
+
+    def see(layer: Layer, fed: Tensor) -> None:
+        nonlocal last, version
+        if any(layer in turn for turn in turns):
+            return
+        same = (fed.data_ptr(), fed.shape, fed._version) == (last.data_ptr(), last.shape, version)
+        if same and turns:
+            turns[-1].append(layer)
+        else:
+            turns.append([layer])
+        last, version = fed, fed._version
+
+    feed(model, layers, [inputs], see, criterion="reconstruct")
+    return turns
 
 
 def _collect(
     model: nn.Module,
     dense: nn.Module,
     twins: dict[str, Layer],
-    block: list[Layer],
+    siblings: list[Layer],
     batches: Sequence[Tensor],
     bias: bool,
 ) -> dict[str, Sums]:
     """The sums over all calibration inputs that the normal equations of each layer are made of."""
-    sums = {layer.name: Sums() for layer in block}
-    fed: dict[str, list[Tensor]] = {layer.name: [] for layer in block}
+    sums = {layer.name: Sums() for layer in siblings}
+    fed: dict[str, list[Tensor]] = {layer.name: [] for layer in siblings}
 
     def see_dense(twin: Layer, x: Tensor) -> None:
         fed[twin.name].append(x)
@@ -100,8 +119,8 @@ def _collect(
             sums[layer.name].add(_columns(layer, part, bias), _outputs(twin, dense_part, layer, bias))
 
     for batch in batches:
-        feed(dense, [twins[layer.name] for layer in block], [batch], see_dense, criterion="reconstruct")
-        feed(model, block, [batch], see, criterion="reconstruct")
+        feed(dense, [twins[layer.name] for layer in siblings], [batch], see_dense, criterion="reconstruct")
+        feed(model, siblings, [batch], see, criterion="reconstruct")
     return sums
 
 

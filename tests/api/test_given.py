@@ -94,7 +94,7 @@ def test_inputs_of_preflight_are_held_to_the_same(model):
         ({"sparsity": 0.5, "evaluate": lambda _: {"accuracy": 1}}, "^evaluate: expected .* one number, .* got dict"),
         ({"sparsity": 0.5, "evaluate": lambda _: X}, "^evaluate: expected .* one number, .* got Tensor"),
     ],
-    ids=str,
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else value,
 )
 def test_other_arguments_of_another_type_are_named(model, asked: dict[str, Any], message: str):
     with pytest.raises(UsageError, match=message):

@@ -32,24 +32,25 @@ def lstsq(x: Tensor, y: Tensor, kept: Tensor) -> Tensor:
     return torch.from_numpy(np.array(rows))
 
 
-def test_two_linear_layers_in_turn_the_second_on_what_the_first_now_gives():
+@pytest.mark.parametrize("in_place", [False, True])
+def test_two_linear_layers_in_turn_the_second_on_what_the_first_now_gives(in_place: bool):
     torch.manual_seed(0)
-    dense = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    dense = nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.ReLU(in_place), nn.Linear(6, 3))).double()  # one block
     model, x = copy.deepcopy(dense), torch.randn(200, 6).double()
     mask = random_mask(model, density=0.5)
     errors = reconstruct(model, dense, mask, list(x.split(64)), UNDAMPED)
-    hidden, output = model[0], model[2]
-    assert isinstance(hidden, nn.Linear) and isinstance(output, nn.Linear)
     with torch.no_grad():
-        first = lstsq(x, dense[0](x), mask["0.weight"])
+        first = lstsq(x, functional.linear(x, *dense.get_submodule("0.0").parameters()), mask["0.0.weight"])
         given = functional.relu(x @ first[:, :-1].T + first[:, -1])
-        second = lstsq(given, dense(x), mask["2.weight"])
-    for layer, expected in ((hidden, first), (output, second)):
+        second = lstsq(given, dense(x), mask["0.2.weight"])
+    for name, expected in (("0.0", first), ("0.2", second)):
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
         assert torch.allclose(layer.weight, expected[:, :-1]) and torch.allclose(layer.bias, expected[:, -1])
     assert all(torch.count_nonzero(model.get_parameter(n)[~kept]) == 0 for n, kept in mask.items())
     with torch.no_grad():
         left = ((dense(x) - model(x)) ** 2).sum() / (dense(x) ** 2).sum()
-    assert errors["2.weight"].after == pytest.approx(float(left))
+    assert errors["0.2.weight"].after == pytest.approx(float(left))
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
