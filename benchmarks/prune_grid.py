@@ -187,9 +187,9 @@ def speed(metrics: dict[str, Any]) -> str:
 
 
 def short(override: str) -> str:
-    """`removal.pattern=2:4` as `pattern 2:4`, and what is turned off as `no finetune`."""
+    """`removal.pattern=2:4` as `pattern 2:4`, a recovery by its name, and what is turned off as `no finetune`."""
     key, _, value = override.partition("=")
-    name = key.rpartition(".")[2]
+    name = key.removeprefix("recovery.").replace(".", " ") if key.startswith("recovery.") else key.rpartition(".")[2]
     return f"no {name}" if value == "null" else f"{name} {value}"
 
 
