@@ -162,10 +162,10 @@ def sparse_is_heard(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     if not isinstance(export, Mapping) or export.get("sparse") is None:
         return
     targets: Any = export.get("targets", ExportSpec.model_fields["targets"].default)
-    if isinstance(targets, (list, tuple)) and not any(skips_zeros(str(target)) for target in targets):
+    if isinstance(targets, (list, tuple)) and targets and not any(map(skips_zeros, map(str, targets))):
         able = " or ".join(name for name in TARGETS if skips_zeros(name))
         mend = "add it to export.targets, or leave export.sparse out"
-        got = ", ".join(map(str, targets)) or "no target"
+        got = ", ".join(map(str, targets))
         yield Misfit(("export", "sparse"), expected=f"the target {able} beside it", got=got, mend=mend)
 
 

@@ -131,7 +131,7 @@ def test_a_criterion_that_solves_for_weights_is_left_to_its_own_mask(removal, wh
     [
         ("[onnxruntime-cpu, sparse-cpu]", ""),
         ("[tensorrt]", "export.sparse: expected the target sparse-cpu beside it, got tensorrt; add it to export."),
-        ("[]", "export.sparse: expected the target sparse-cpu beside it, got no target"),
+        ("[]", "export.targets: expected at least 1 of them, got 0"),
     ],
 )
 def test_what_is_asked_of_sparse_operators_needs_a_target_that_has_them(faults, targets: str, fault: str):
