@@ -167,3 +167,23 @@ def test_random_layers_run_clean_under(sanitizer):
     done = _run(build / "random_layers", "30", "1", cwd=ROOT)
     assert done.returncode == 0, done.stderr[-5000:]
     assert done.stdout.startswith("30 layers of each kind")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (shutil.which("cmake") and shutil.which("aarch64-linux-gnu-g++") and shutil.which("qemu-aarch64")),
+    reason="needs cmake, a cross compiler for aarch64 and qemu-user",
+)
+@pytest.mark.timeout(3600)
+def test_random_layers_run_on_neon():
+    """Compiled for 64-bit Arm, and run by an emulator of one."""
+    build = KERNELS / "build" / "aarch64"
+    system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
+    options = ("-DSPARSIFY_TESTS=ON", "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_EXE_LINKER_FLAGS=-static", *system)
+    configure = ("cmake", "-S", KERNELS, "-B", build, "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++", *options)
+    for command in (configure, ("cmake", "--build", build, "--target", "random_layers")):
+        done = _run(*command, cwd=ROOT)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    done = _run("qemu-aarch64", build / "random_layers", "10", "1", cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stdout.startswith("10 layers of each kind") and "on neon" in done.stdout

@@ -66,9 +66,9 @@ double nanoseconds(const Work& of, const Shape& shape, double multiplying) {
   return all / std::max(1, shape.threads);
 }
 
+#if defined(__x86_64__)
 double up_to(double value, double grain) { return std::ceil(value / grain) * grain; }
 
-#if defined(__x86_64__)
 // What the files of the AMX kernels are compiled for.
 bool has_amx(const Cpu& cpu) { return cpu.amx_int8 && cpu.avx512_vbmi2 && cpu.avx512_vnni; }
 
