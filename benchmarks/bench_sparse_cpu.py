@@ -139,6 +139,7 @@ def opened(path: Path, threads: int) -> Arm:
     start = time.perf_counter()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # else into the next arm's time
     options.register_custom_ops_library(str(sparsify_kernels.library_path()))
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     shape = session.get_inputs()[0].shape
