@@ -41,7 +41,7 @@ FORMATS: dict[Kind, int] = {
     "preflight": 1,
     "source": 2,
     "prune": 3,
-    "recover": 2,
+    "recover": 3,
     "model": 2,
     "compare": 1,
 }
