@@ -64,10 +64,13 @@ def test_grouped_convolutions_are_moved_in_fp32_alone(dtype: torch.dtype | None,
         (nn.Conv2d(4, 8, 1), True),
         (nn.Conv2d(4, 8, 3, stride=2), True),
         (nn.Conv2d(8, 8, 1, stride=2), True),
+        (nn.ConvTranspose2d(8, 4, (3, 1)), False),
+        (nn.ConvTranspose2d(8, 4, 1, stride=2), False),
+        (nn.ConvTranspose2d(8, 4, 3, stride=2), True),
     ],
     ids=str,
 )
-def test_what_is_wrong_with_its_channels_last_keeps_the_network_as_it_is(convolution: nn.Conv2d, moved: bool):
+def test_what_is_wrong_with_its_channels_last_keeps_the_network_as_it_is(convolution: nn.Module, moved: bool):
     model = nn.Sequential(nn.Conv2d(3, 3, 3), convolution)
     with fastest_layout(model, torch.optim.SGD(model.parameters(), 0.1), None):
         assert model[0].weight.is_contiguous(memory_format=torch.channels_last) is moved
