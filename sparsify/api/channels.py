@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, is_tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from sparsify.api.choice import score
 from sparsify.channels.mask import mask_channels
@@ -16,7 +18,7 @@ from sparsify.channels.select import Allocation
 from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
 from sparsify.criteria.registry import SOLVERS, Criterion
-from sparsify.criteria.untouched import device_of
+from sparsify.criteria.untouched import device_of, untouched
 from sparsify.errors import UsageError
 from sparsify.masks.mask import Mask
 from sparsify.models.build import input_axes, prunable, unprunable
@@ -109,7 +111,19 @@ def prune_channels(
     if sparsity is None:
         raise UsageError(only_masked(why))
     masked = mask_channels(context.model, example, sparsity=sparsity, scores=scores(context.model), **how)
+    finite = _finite(context.model, example)
     masked.mask.apply_(context.model)
+    if finite and not _finite(context.model, example):
+        raise UsageError(
+            f"{type(context.model).__name__}: expected outputs whose weights can be zero, got none finite then: it "
+            "divides by what it computes from its weights; prune it with the pattern unstructured, n:m or block"
+        )
     report = masked.to_json()
     report["skipped"] |= unprunable(context.model)
     return FewerChannels(context.model, masked.mask, [], report, why)
+
+
+def _finite(module: nn.Module, example: Tensor) -> bool:
+    """Whether everything that the network returns is finite."""
+    with torch.no_grad(), untouched(module) as call:
+        return all(bool(torch.isfinite(leaf).all()) for leaf in tree_leaves(call({}, example)) if is_tensor(leaf))

@@ -103,6 +103,21 @@ def test_what_cannot_be_followed_is_masked_in_whole_outputs_and_says_so():
     assert pruned.report.channels["widths"]["body"]["after"] == 4
 
 
+class Normalised(nn.Linear):
+    """Its rows have length one, which a row of zeros cannot have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight / self.weight.norm(dim=1, keepdim=True))
+
+
+def test_outputs_that_cannot_be_zero_are_refused_and_not_pruned_to_nan():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), Normalised(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    with pytest.raises(UsageError, match="Sequential: expected outputs whose weights can be zero, got none finite"):
+        prune(model, sparsity=0.4, pattern="channel", batches=BATCHES)
+    assert bool(prune(model, sparsity=0.4).model(INPUTS).isfinite().all())
+
+
 def test_the_command_masks_the_same():
     model, asked = Unfollowed(), {"criterion": "magnitude", "allocation": "uniform", "overrides": {"body": 0.25}}
     ours = prune(model, sparsity=0.2, pattern="channel", batches=BATCHES, **asked)

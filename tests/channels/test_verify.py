@@ -48,6 +48,18 @@ def test_a_cut_of_everything_is_a_fault():
     assert Verifier(module, IMAGES, jitter=False).fault([group], {group.root: tuple(range(12))}) is not None
 
 
+def test_a_masked_network_that_is_not_finite_vouches_for_nothing():
+    class Standardised(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            scale = self.weight.std((1, 2, 3), keepdim=True)  # 0 of a row of zeros
+            return nn.functional.conv2d(input, self.weight / scale, self.bias, padding="same")
+
+    module = lively(nn.Sequential(Standardised(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)))
+    group = group_of(module, "0")
+    fault = Verifier(module, IMAGES, jitter=False).fault([group], {group.root: (2,)})
+    assert fault is not None and "the masked one gives no finite output" in fault.reason
+
+
 def test_a_model_that_makes_float32_of_its_own_is_compared_in_float32():
     class Single(Plain):
         def forward(self, x: Tensor) -> Tensor:
