@@ -1,20 +1,21 @@
 """Multiply-accumulate operations of one forward pass, counted by running it.
 
-Counted are the products with weights (linear layers, convolutions with their groups) and the products of activations
-with each other (attention: Q K^T and its product with V). Norms, activations, additions and pooling are not, as in the
-counts papers quote. A linear or convolution weight of n elements that meets p positions costs n * p.
+Counted are the products with weights (linear layers, convolutions with their groups, recurrent layers) and the products
+of activations with each other (attention: Q K^T and its product with V). Norms, activations, additions and pooling are
+not, as in the counts papers quote. A linear or convolution weight of n elements that meets p positions costs n * p.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -87,8 +88,12 @@ class _Counter(TorchDispatchMode):
 
     def _leave(self, name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._inside.pop()
-        if _is_weighted(layer):
-            self._layers_inside -= 1
+        if not _is_weighted(layer):
+            return
+        self._layers_inside -= 1
+        if isinstance(layer, nn.RNNBase):  # fused, or not: that depends on the kind and on what torch was built with
+            self.between[name] += _steps(inputs[0]) * sum(weight.numel() for weight in _matrices(layer))
+        else:
             self.layers[f"{name}.weight"] += _positions(layer, inputs[0], output) * _weight(layer).numel()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -118,8 +123,18 @@ def _positions(layer: nn.Module, given: Tensor, output: Tensor) -> int:
     return output.numel() // output.shape[-1]
 
 
+def _steps(given: Tensor | PackedSequence) -> int:
+    """Steps of all sequences together."""
+    return len(given.data) if isinstance(given, PackedSequence) else given.numel() // given.shape[-1]
+
+
+def _matrices(layer: nn.RNNBase) -> Iterator[Tensor]:
+    """Each meets every step once: those of all layers and directions, of the inputs, the state, and a projection."""
+    return (parameter for parameter in layer.parameters() if parameter.ndim > 1)
+
+
 def _is_weighted(layer: nn.Module) -> bool:
-    return isinstance(layer, (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)) or type(layer).__name__ == "Conv1D"
+    return isinstance(layer, (nn.Linear, nn.RNNBase, *CONVOLUTIONS, *TRANSPOSED)) or type(layer).__name__ == "Conv1D"
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -54,6 +54,16 @@ def test_torchs_own_attention_is_counted_though_it_calls_no_layer():
     assert sum(macs.attention.values()) == 5 * 16 * 48 + 2 * 4 * 5 * 5 * 4 + 5 * 16 * 16
 
 
+@pytest.mark.parametrize("kind, gates", [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_a_recurrent_layer_costs_its_gates_at_every_step(kind: type[nn.RNNBase], gates: int):
+    """By hand: each direction of each layer multiplies what it is fed and its state (6) for every gate."""
+    layer = kind(5, 6, num_layers=2, bidirectional=True, batch_first=True)
+    steps = torch.randn(3, 7, 5)
+    macs = count_macs(layer, steps)
+    assert macs.total == 7 * gates * 6 * (2 * (5 + 6) + 2 * (12 + 6))
+    assert macs.layers == {}
+
+
 def test_a_layer_used_twice_counts_twice():
     layer = nn.Linear(4, 4)
     assert count_macs(nn.Sequential(layer, nn.ReLU(), layer), torch.zeros(2, 4)).total == 32
