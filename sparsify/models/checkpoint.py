@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -76,6 +77,10 @@ def _load_pickled(path: Path) -> object:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # it sought a place that the file, cut short, does not have
+            raise CorruptError(
+                f"{path}: expected a whole checkpoint, got one that is cut short; copy it again"
+            ) from error
         raise InputOutputError(f"{path}: expected a checkpoint, got: {error.strerror or error}") from error
     except Exception as error:  # a damaged pickle can make the reader raise anything
         raise CorruptError(f"{path}: {_why(path, error)}") from error

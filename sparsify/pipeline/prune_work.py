@@ -6,6 +6,7 @@ A network's folder is a ticket's folder (`network.json`, `mask.safetensors`, `we
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +63,7 @@ def opened(spec: SourceSpec, data: Data) -> tuple[nn.Module, Network]:
             f"task {spec.task}: expected data whose labels are classes, integers, got numbers of {spec.data.source}; "
             "give --task regression, or store the labels as integers if they are classes"
         )
-    return open_source(
+    module, network = open_source(
         spec.model,
         weights=None if spec.weights is None else Path(spec.weights),
         input_shape=data.input_shape,
@@ -70,6 +71,12 @@ def opened(spec: SourceSpec, data: Data) -> tuple[nn.Module, Network]:
         allow_import=spec.allow_import,
         seed=spec.seed,
     )
+    if bad := next((name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())), None):
+        raise UsageError(
+            f"{spec.weights or spec.model}: expected finite weights, got nan or inf in {bad}; give a checkpoint from "
+            "before the training diverged"
+        )
+    return module, network
 
 
 def look_over(spec: PruneStageSpec, data: Data) -> tuple[PreflightReport, str]:
@@ -252,6 +259,12 @@ def _chance(spec: SourceSpec, split: Split) -> float | None:
 
 def _score(out: Path, module: nn.Module, task: Task, split: Split, *, chance: float | None = None) -> None:
     score = evaluate(module, split, task=task)
+    if not (math.isfinite(score.loss) and math.isfinite(score.value)):
+        raise UsageError(
+            f"{type(module).__name__}: expected finite outputs on the validation data, got a loss of {score.loss} and "
+            f"{score.metric} {score.value}; look for a division by what is computed from weights, or by inputs, that "
+            "can be zero, or remove less"
+        )
     facts = {"metric": score.metric, "value": score.value, "loss": score.loss, "examples": len(split)}
     write_json(out / SCORE, facts | ({} if chance is None else {"chance": chance}))
     save_tensors(out / SCORES, {"validation": score.scores})

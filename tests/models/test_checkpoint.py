@@ -233,6 +233,13 @@ def test_damaged_and_other_files_are_refused(tmp_path, form):
         read_state(tmp_path / "a.pt")
 
 
+def test_a_file_that_is_cut_short_before_the_place_its_reader_seeks_is_damaged_too(tmp_path):
+    torch.save({"weight": torch.ones(20_000)}, tmp_path / "whole.pt")
+    (tmp_path / "a.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:5000])
+    with pytest.raises(CorruptError, match=r"a\.pt: expected a whole checkpoint, got one that is cut short"):
+        read_state(tmp_path / "a.pt")
+
+
 @settings(max_examples=300)
 @given(legacy=st.booleans(), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
 def test_whatever_happened_to_the_bytes_the_answer_is_a_state_or_one_of_our_errors(

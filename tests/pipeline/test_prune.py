@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from sparsify.models.checkpoint import read_state
 from sparsify.stats.paired_rates import score
 from sparsify_export.sparse.available import why_not
 
@@ -328,6 +329,16 @@ def test_weights_that_would_run_code_are_exit_7(sparsify: Sparsify, tmp_path: Pa
     done = sparsify("prune", *options, "--run-dir", tmp_path / "r")
     assert done.returncode == 7, done.stderr
     assert "Popen" in done.stderr
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(trained: tuple[str, ...], sparsify: Sparsify, tmp_path: Path):
+    state = {name: tensor.clone() for name, tensor in read_state(Path(trained[4])).items()}
+    state["hidden1.weight"][2, 3] = float("nan")
+    torch.save(state, tmp_path / "nan.pt")
+    options = ("prune", "--model", "mlp:64-20-10", "--weights", tmp_path / "nan.pt", "--data", "digits", *QUICK)
+    done = sparsify(*options, "--sparsity", 0.5, "--dry-run")
+    assert done.returncode == 2, done.stderr
+    assert "nan.pt: expected finite weights, got nan or inf in hidden1.weight" in done.stderr
 
 
 def test_an_onnx_file_alone_is_pruned_and_never_overwritten(half: Path, sparsify: Sparsify, tmp_path: Path):

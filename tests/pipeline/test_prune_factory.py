@@ -30,6 +30,13 @@ class Bessel(nn.Module):
 
 def without_a_graph(width=4):
     return nn.Sequential(nn.Linear(6, width), Bessel(), nn.Linear(width, 5))
+
+class OfLengthOne(nn.Linear):
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight / self.weight.norm(dim=1, keepdim=True), self.bias)
+
+def normalised(width=4):
+    return nn.Sequential(OfLengthOne(6, width), nn.ReLU(), nn.Linear(width, 5))
 """
 # No gradient reaches its output, so that nothing can be traced; its head is registered first.
 UNFOLLOWED = """
@@ -109,3 +116,12 @@ def test_channels_of_a_network_that_cannot_be_followed_are_masked_as_asked_and_t
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["skipped.head"] == "layer head gives the network's output"
     assert metrics["export.sparsity"] == pytest.approx(24 / 72)
+
+
+def test_a_network_that_zeros_make_infinite_is_refused_and_said_what_of_it(
+    given: Callable[[str], tuple[Any, ...]], sparsify: Sparsify, tmp_path: Path
+):
+    options = ("--sparsity", 0.95, "--recover", "none", "--run-dir", tmp_path / "run")
+    done = sparsify(*given("normalised"), *options)
+    assert done.returncode == 2, done.stderr
+    assert "Sequential: expected finite outputs on the validation data, got a loss of nan" in done.stderr
