@@ -78,6 +78,8 @@ def inputs_of(name: str, inputs: object) -> Tensor:
         raise UsageError(f"{name}: expected inputs that are one tensor (N, ...), got {type(inputs).__name__}; {_WRAP}")
     if not inputs.ndim or not len(inputs):
         raise UsageError(f"{name}: expected inputs (N, ...) of some examples, got shape {tuple(inputs.shape)}")
+    if not bool(inputs.isfinite().all()):
+        raise UsageError(f"{name}: expected finite inputs, got nan or inf; leave those examples out")
     return inputs
 
 

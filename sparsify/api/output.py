@@ -74,3 +74,8 @@ def check_output(module: nn.Module, inputs: Tensor, argument: str) -> None:
             f"model: expected one tensor out of it, got {type(output).__name__}; give output_transform, for example "
             "lambda output: output.logits"
         )
+    if not bool(output.isfinite().all()):
+        raise UsageError(
+            f"model: expected finite outputs for these {argument}, got nan or inf; see whether its weights are finite, "
+            "and whether the inputs are scaled as in use"
+        )

@@ -29,6 +29,7 @@ from sparsify.seeds import derive_seed
 from sparsify.train.removal import Removal
 
 Evaluate = Callable[[nn.Module], float]
+_ALLOCATIONS = ("global", "uniform", "erk", "searched")
 
 
 def prune(
@@ -88,6 +89,12 @@ def prune(
     """
     pattern = Pattern.of(pattern)
     check_criterion(criterion)
+    if allocation not in (None, *_ALLOCATIONS):
+        raise UsageError(f"allocation: expected one of {', '.join(_ALLOCATIONS)}, got {allocation!r}")
+    if allocation == "searched" and pattern.sparsity is not None:
+        raise UsageError(
+            f"allocation searched: expected unstructured or block, whose sparsity is free, got {pattern}; leave it out"
+        )
     for name, value in {"sparsity": sparsity, "macs": macs}.items():
         number_of(name, value)
     for name, value in {"round_to": round_to, "seed": seed}.items():

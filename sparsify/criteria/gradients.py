@@ -43,7 +43,9 @@ class Differentiable:
             UsageError: the loss is not a finite scalar, or no weight has a gradient.
         """
         inputs, targets = batch
-        loss = self._loss(self._call(self._leaves, inputs), ordinary(targets).to(self._device))
+        is_given = isinstance(targets, Tensor)  # pyright: ignore[reportUnnecessaryIsInstance]
+        given = ordinary(targets).to(self._device) if is_given else targets  # none, where no loss looks at them
+        loss = self._loss(self._call(self._leaves, inputs), given)
         if loss.numel() != 1 or not bool(torch.isfinite(loss)):
             got = f"shape {tuple(loss.shape)}" if loss.numel() != 1 else f"{loss.item()}"
             raise UsageError(

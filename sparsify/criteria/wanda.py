@@ -22,13 +22,15 @@ from torch import Tensor
 from sparsify.criteria.context import Context
 from sparsify.criteria.feeding import feed
 from sparsify.criteria.layers import Layer, layers_of
+from sparsify.errors import UsageError
 
 
 def wanda(context: Context) -> dict[str, Tensor]:
     """|W| ||X||, by parameter.
 
     Raises:
-        UsageError: there are no inputs, a name is not of a linear or convolution layer, or a layer never runs.
+        UsageError: there are no inputs, a name is not of a linear or convolution layer, a layer never runs, or is fed
+            what is not finite.
     """
     inputs = context.inputs_for("wanda")
     layers = layers_of(context, "wanda")
@@ -39,6 +41,8 @@ def wanda(context: Context) -> dict[str, Tensor]:
         square_sums[layer.name] = square_sums[layer.name] + found if layer.name in square_sums else found
 
     feed(context.model, layers, inputs, see, criterion="wanda")
+    if bad := [name for name, sums in square_sums.items() if not bool(sums.isfinite().all())]:
+        raise UsageError(f"wanda: expected finite inputs of {bad[0]}, got nan or inf; check the calibration examples")
     parameters = context.parameters
     scores: dict[str, Tensor] = {}
     for layer in layers:

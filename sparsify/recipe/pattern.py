@@ -59,9 +59,12 @@ class Pattern:
             UsageError: It is no pattern; the message says what was expected.
         """
         try:
-            return cls.parse(pattern) if isinstance(pattern, str) else pattern
+            read = cls.parse(pattern) if isinstance(pattern, str) else pattern
         except Misfit as error:
             raise UsageError(f"pattern: {error}") from None
+        if not isinstance(read, cls):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"pattern: expected unstructured, n:m, block:RxC or channel, got {read!r}")
+        return read
 
     @property
     def sparsity(self) -> float | None:

@@ -66,14 +66,30 @@ def test_a_loader_that_nothing_looks_at_is_not_read(model):
         ([{"input_ids": X, "attention_mask": X}], r"got a dict with input_ids, attention_mask in it.*self.net\("),
         ([((X, X), Y)], r"^batches: expected inputs that are one tensor \(N, ...\), got tuple; .*wrap yours"),
         ([({"input_ids": X}, Y)], "^batches: expected inputs that are one tensor .*, got dict"),
+        ([(X / 0, Y)], "^batches: expected finite inputs, got nan or inf"),
         ([(X[:0], Y[:0])], r"^batches: expected inputs \(N, ...\) of some examples, got shape \(0, 16\)"),
         ([(X[:, :9], Y)], r"^batches: expected inputs that the network takes, .* \('N', 9\), .*RuntimeError: mat1"),
     ],
-    ids=["a tensor", "a number", "tensors", "alone", "dicts", "two inputs", "a dict", "nothing", "width"],
+    ids=["a tensor", "a number", "tensors", "alone", "dicts", "two inputs", "a dict", "infinite", "nothing", "width"],
 )
 def test_what_is_no_pair_of_tensors_is_refused_by_name(model, batches: Any, message: str):
     with pytest.raises(UsageError, match=message):
         prune(model, sparsity=0.5, criterion="wanda", batches=batches)
+
+
+@pytest.mark.parametrize("asked", [{"criterion": "wanda"}, {"pattern": "channel"}], ids=["wanda", "channel"])
+def test_outputs_that_are_not_finite_are_refused(model, asked: dict[str, Any]):
+    model[0].bias.data[3] = float("inf")
+    with pytest.raises(UsageError, match=r"^model: expected finite outputs for these batches, got nan or inf"):
+        prune(model, sparsity=0.5, batches=PAIRS, **asked)
+
+
+def test_a_loss_that_looks_at_no_targets_needs_none(model):
+    def peaked(output: torch.Tensor, _: object) -> torch.Tensor:
+        return output.square().mean()
+
+    found = prune(model, sparsity=0.5, criterion="snip", batches=[(X, None)], loss=peaked)
+    assert found.mask == prune(model, sparsity=0.5, criterion="snip", batches=[(X, Y)], loss=peaked).mask
 
 
 def test_inputs_of_preflight_are_held_to_the_same(model):

@@ -218,7 +218,15 @@ def test_a_compiled_network_is_pruned_as_the_one_inside(model):
         ({"sparsity": 0.5, "keep": ["nothing"]}, "keep: 'nothing' matches no layer"),
         ({"sparsity": 0.5, "pattern": "channel"}, "batches: expected real inputs"),
         ({"sparsity": 0.5, "pattern": "channel", "allocation": "erk"}, "global or uniform for channels, got erk"),
-        ({"pattern": "2:4", "allocation": "searched", "evaluate": accuracy}, "sparsity: expected a fraction"),
+        (
+            {"pattern": "2:4", "allocation": "searched", "evaluate": accuracy},
+            "searched: expected unstructured or block, .* 2:4",
+        ),
+        (
+            {"sparsity": 0.5, "allocation": "globl"},
+            "allocation: expected one of global, uniform, erk, searched, got 'globl'",
+        ),
+        ({"pattern": None, "sparsity": 0.5}, "pattern: expected unstructured, .*, got None"),
     ],
 )
 def test_what_makes_no_sense_is_refused(model, values, says):

@@ -10,6 +10,7 @@ from torch import nn
 from sparsify.criteria.context import Context
 from sparsify.criteria.rows import within_rows
 from sparsify.criteria.wanda import wanda
+from sparsify.errors import UsageError
 from sparsify.masks.nm import keep_n_of_m
 from sparsify.masks.select import select
 from sparsify.recipe.pattern import Pattern
@@ -24,6 +25,11 @@ def test_by_hand():
     layer.weight.data = torch.tensor([[1.0, -2.0], [-3.0, 0.5]])
     one, two = torch.tensor([[3.0, 1.0]]), torch.tensor([[4.0, 2.0], [0.0, -2.0]])  # norms 5 and 3 over all batches
     assert wanda(context_of(layer, one, two))["weight"].tolist() == [[5.0, 6.0], [15.0, 1.5]]
+
+
+def test_inputs_that_are_not_finite_are_refused_and_not_ranked():
+    with pytest.raises(UsageError, match="wanda: expected finite inputs of weight, got nan or inf"):
+        wanda(context_of(nn.Linear(2, 2), torch.tensor([[1.0, float("nan")]])))
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
