@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparsify.data.preprocessing import Preprocessing
 from sparsify.pipeline.chance import near_chance
 from sparsify.pipeline.held import held
 from sparsify.pipeline.observer import Observer
@@ -16,6 +17,7 @@ from sparsify.pipeline.prune_plan import PrunePlan
 from sparsify.pipeline.prune_search import Chosen, Search
 from sparsify.pipeline.scheduler import Scheduler
 from sparsify.recipe.prune_recipe import PruneRecipe
+from sparsify.recipe.spec import DataSpec
 
 
 def prune(
@@ -73,6 +75,14 @@ def prune(
             return stored or write_prune_outcome(run_folder.folder, plan, chosen)
 
 
+def _fed_unasked(dense: Path, data: DataSpec) -> str:
+    """How examples are fed, where neither the recipe nor a library says it; a network may be trained otherwise."""
+    fed = Preprocessing.found(dense)
+    if fed is None or fed.kind == "texts" or "normalize" in data.model_fields_set:
+        return ""
+    return f"data: {fed.told}; where the network was trained otherwise, say --normalize (none: values as they lie)"
+
+
 def _announce(plan: PrunePlan, observer: Observer) -> None:
     """Whatever is chosen, these are its folders."""
     dense = plan.dense()
@@ -84,6 +94,8 @@ def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path, observer: Observe
     """Search, then make, test, export and time what was chosen."""
     dense = plan.dense()
     scheduler.run([dense])
+    if scheduler.changed and (fed := _fed_unasked(root / dense.path, plan.recipe.data)):
+        observer.noted(fed)
     if doubt := near_chance(root / dense.path, plan.recipe.data):
         observer.warned(doubt)
     chosen = Search(plan, scheduler, root).run()

@@ -118,10 +118,11 @@ def test_channels_of_a_network_that_cannot_be_followed_are_masked_as_asked_and_t
     assert metrics["export.sparsity"] == pytest.approx(24 / 72)
 
 
-def test_a_network_that_zeros_make_infinite_is_refused_and_said_what_of_it(
+def test_how_arrays_are_fed_is_said_and_a_network_that_zeros_make_infinite_refused(
     given: Callable[[str], tuple[Any, ...]], sparsify: Sparsify, tmp_path: Path
 ):
     options = ("--sparsity", 0.95, "--recover", "none", "--run-dir", tmp_path / "run")
     done = sparsify(*given("normalised"), *options)
     assert done.returncode == 2, done.stderr
+    assert "data: arrays 6, (value - [" in done.stderr and "say --normalize (none: values as they lie)" in done.stderr
     assert "Sequential: expected finite outputs on the validation data, got a loss of nan" in done.stderr
