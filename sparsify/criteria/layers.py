@@ -8,7 +8,9 @@ so that m consecutive columns are m consecutive input channels, which is what n:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -62,6 +64,29 @@ class Layer:
         """`examples` as (groups, samples, columns): the layer computes columns @ matrices^T, plus its bias."""
         return _unfold(self.module, examples) if isinstance(self.module, Convolution) else examples.unsqueeze(0)
 
+    def called(
+        self,
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] | str = 0,
+        dilation: int | Sequence[int] = 1,
+        **_: object,
+    ) -> Layer:
+        """The convolution as `torch.nn.functional` was called for it, where its own forward decided that."""
+        module = copy.copy(self.module)
+        assert isinstance(self.module, Convolution)
+        kernel = self.module.kernel_size
+        axes, steps = len(kernel), _each(dilation, len(kernel))
+        if isinstance(padding, str):
+            both = [0 if padding == "valid" else d * (k - 1) for d, k in zip(steps, kernel, strict=True)]
+            sides = [(total // 2, total - total // 2) for total in both]
+        else:
+            sides = [(width, width) for width in _each(padding, axes)]
+        around = [width for side in reversed(sides) for width in side]
+        said = {"padding_mode": "zeros", "_reversed_padding_repeated_twice": around}
+        vars(module).update(said, stride=_each(stride, axes), dilation=steps)
+        return replace(self, module=module)
+
     def square_sums(self, inputs: Tensor) -> Tensor:
         """Sum of squares of each column over all samples of `inputs`, (groups, columns), in float64."""
         squares = self.examples(inputs).to(torch.float64).square().sum(0, keepdim=True)
@@ -93,6 +118,12 @@ def layers_of(context: Context, criterion: str) -> tuple[Layer, ...]:
             )
         layers.append(Layer(name, module))
     return tuple(layers)
+
+
+def _each(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
+    """A value for each axis, as torch reads one value or one alone in a sequence."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * axes if len(values) == 1 else values
 
 
 def is_transposed(module: nn.Module) -> bool:

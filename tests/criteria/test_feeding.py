@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from sparsify.criteria.context import Context
 from sparsify.criteria.feeding import feed
 from sparsify.criteria.layers import Layer, layers_of
+from sparsify.criteria.wanda import wanda
 from sparsify.errors import UsageError
 
 
@@ -64,7 +65,7 @@ class ReadDirectly(nn.Module):
         self.direct, self.both, self.product = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = nn.functional.linear(x, self.direct.weight, self.direct.bias)
+        x = nn.functional.linear(x, weight=self.direct.weight, bias=self.direct.bias)
         x = nn.functional.linear(self.both(x) * 0 + 7, self.both.weight)
         return x @ self.product.weight.T
 
@@ -73,6 +74,44 @@ def test_a_weight_that_is_used_without_its_layer_is_seen_once_for_each_use():
     seen = fed_to(ReadDirectly(), ("both.weight", "direct.weight"), torch.ones(1, 2))
     assert [name for name, _ in seen] == ["direct.weight", "both.weight", "both.weight"]
     assert seen[0][1].tolist() == [[1.0, 1.0]] and seen[2][1].tolist() == [[7.0, 7.0]]
+
+
+class SamePadded(nn.Conv2d):
+    """As timm's: it pads what it is given by itself, and may standardise its weight."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        padded = nn.functional.pad(input, (0, 1, 0, 1))
+        weight = self.weight - self.weight.mean() if self.bias is None else self.weight
+        return nn.functional.conv2d(padded, weight, self.bias, self.stride, (0, 0), groups=self.groups)
+
+
+class Doubled(nn.Linear):
+    """A layer that never calls `linear`: what it is given is the best that is known."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input @ self.weight.T
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["its weight", "one made of it"])
+def test_what_a_layer_with_a_forward_of_its_own_multiplies_is_seen(bias: bool):
+    """Wanda's norms of a convolution that pads by itself are those of one that is fed what it pads."""
+    torch.manual_seed(0)
+    layer, inputs = SamePadded(4, 8, 3, stride=2, groups=2, bias=bias), torch.rand(3, 4, 6, 6)
+    plain = nn.Conv2d(4, 8, 3, stride=2, groups=2)
+    plain.weight = layer.weight
+    found = wanda(Context(layer, ("weight",), 0, [(inputs, inputs)]))["weight"]
+    padded = nn.functional.pad(inputs, (0, 1, 0, 1))
+    assert torch.equal(found, wanda(Context(plain, ("weight",), 0, [(padded, padded)]))["weight"])
+
+
+def test_a_layer_with_a_forward_of_its_own_is_seen_once_for_each_product_and_else_as_it_is_fed():
+    class Twice(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return nn.functional.linear(input + 1, weight=self.weight) + nn.functional.linear(input + 2, self.weight)
+
+    seen = fed_to(nn.Sequential(Twice(2, 2), Doubled(2, 2)), ("0.weight", "1.weight"), torch.zeros(1, 2))
+    assert [name for name, _ in seen] == ["0.weight", "0.weight", "1.weight"]
+    assert [fed.tolist() for _, fed in seen[:2]] == [[[1.0, 1.0]], [[2.0, 2.0]]]
 
 
 def test_a_layer_that_never_runs_is_named():
