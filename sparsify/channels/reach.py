@@ -75,14 +75,20 @@ def beyond(
     """Why a target lies beyond what a network gives, and what it gives; empty where it can be had.
 
     Args:
-        asked: `sparsity` or `macs` -> what is asked of it.
+        asked: `sparsity` or `macs` -> what is asked of it; empty for whatever can go, as a search takes it.
         sparsity: The most that can go.
         macs: The share of MACs that is then left.
         round_to: What the channels left are a multiple of.
         skipped: Layer -> why its channels stay.
     """
     fewer = "" if round_to == 1 else f", round to fewer than {round_to} channels"
-    if asked.get("sparsity", 0.0) > sparsity + GRACE:
+    if not asked:
+        if sparsity > 0:
+            return ""
+        wanted = "channels: none can go" + ("" if round_to == 1 else f" in multiples of {round_to}")
+        mend = f"{fewer.removeprefix(', ')}, or prune" if fewer else "prune"
+        mend += " with the pattern unstructured, whose zeros the target sparse-cpu skips"
+    elif asked.get("sparsity", 0.0) > sparsity + GRACE:
         wanted = f"sparsity: asked for {asked['sparsity']:g}, but at most {sparsity:.4g} can go"
         mend = f"ask for less{fewer}, or prune with the pattern unstructured"
     elif asked.get("macs", 1.0) < macs - GRACE:

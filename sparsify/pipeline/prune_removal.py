@@ -60,8 +60,7 @@ def survey(
     found = preflight(module, example, pattern=removal.pattern, overrides=removal.overrides, round_to=removal.round_to)
     if removal.pattern.kind == "channel":
         asked = {name: value for name, value in (("sparsity", sparsity), ("macs", macs)) if value is not None}
-        possible = or_most and found.reach.sparsity > 0
-        return found, "" if possible else found.beyond(asked, round_to=removal.round_to)
+        return found, found.beyond({} if or_most else asked, round_to=removal.round_to)
     try:
         return found, _all_decided(module, rule_of(removal, module, sparsity))
     except UsageError as error:

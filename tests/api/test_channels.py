@@ -176,3 +176,14 @@ def test_where_nothing_that_was_traced_can_be_cut_whole_outputs_are_masked_and_t
 def test_a_network_of_which_nothing_can_be_masked_either_is_refused_as_before():
     with pytest.raises(UsageError, match=r"at most 0 can go.*Layers left alone: 1: layer 1 gives the network's output"):
         prune(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), sparsity=0.4, pattern="channel", batches=BATCHES)
+
+
+def test_a_search_in_which_no_channel_can_go_names_what_was_asked_and_no_sparsity_of_its_own():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
+    rounded = RemovalSpec(pattern=Pattern("channel"), round_to=16)
+    refused = survey(model, INPUTS, rounded, sparsity=0.95, macs=None, or_most=True)[1]
+    assert refused.startswith(
+        "channels: none can go in multiples of 16; round to fewer than 16 channels, or prune with"
+    )
+    anyhow = RemovalSpec(pattern=Pattern("channel"))
+    assert survey(model, INPUTS, anyhow, sparsity=0.95, macs=None, or_most=True)[1] == ""
