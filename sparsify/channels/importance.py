@@ -1,9 +1,10 @@
 """How much a unit of a group is worth: the scores of all weights that go with it.
 
 I(u) is the sum of the scores of every prunable weight in unit u's slices, in the layers that write it and in those that
-read it, divided by the mean of I over the group, so that groups of layers of any size can compete. Scores are those of
-the criterion: of magnitude, I is the L1 norm of everything coupled. Source: Fang et al. 2023, "DepGraph", arXiv
-2301.12900, equation 4 and section 3.4 (group importance, normalised within the group).
+read it, divided by the mean of |I| over the group, so that groups of layers of any size can compete, also where scores
+are signed (movement, GraSP). Scores are those of the criterion: of magnitude, I is the L1 norm of everything coupled.
+Source: Fang et al. 2023, "DepGraph", arXiv 2301.12900, equation 4 and section 3.4 (group importance, normalised within
+the group).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sparsify.errors import UsageError
 
 
 def importance(group: Group, scores: Mapping[str, Tensor]) -> Tensor:
-    """Importance of each unit (units,), float64 on the CPU, of mean 1; all ones where no member has scores.
+    """Importance of each unit (units,), float64 on the CPU, of mean magnitude 1; all ones where no member has scores.
 
     Args:
         group: A group whose tensors `scores` names; tensors without scores count nothing.
@@ -28,8 +29,8 @@ def importance(group: Group, scores: Mapping[str, Tensor]) -> Tensor:
     for cut in group.cuts:
         if cut.tensor in scores:
             total += _by_unit(cut, scores[cut.tensor])
-    mean = float(total.mean())
-    return total / mean if mean > 0 else torch.ones_like(total) + total
+    mean = float(total.abs().mean())
+    return total / mean if mean > 0 else torch.ones_like(total)
 
 
 def check_scores(model: nn.Module, scores: Mapping[str, Tensor], names: tuple[str, ...]) -> None:

@@ -31,6 +31,16 @@ def test_a_unit_of_several_slices_has_the_sum_of_them():
     assert importance(Group("a", "heads", cuts, (), 2), scores).tolist() == [11 / 8, 5 / 8]
 
 
+@pytest.mark.parametrize("scores", [[-3.0, -2.0, 1.0], [3.0, -3.0, 0.1], [3.0, 2.0, 1.0]], ids=["loss", "even", "gain"])
+def test_signed_scores_compete_at_one_scale_whatever_they_sum_to(scores: list[float]):
+    cuts = (Cut("a.weight", 0, ((0,), (1,), (2,)), "out"),)
+    group = Group("a", "channels", cuts, (), 3)
+    for scale in (1e-6, 1.0, 1e6):
+        worth = importance(group, {"a.weight": torch.tensor(scores, dtype=torch.float64).unsqueeze(1) * scale})
+        assert float(worth.abs().mean()) == pytest.approx(1)
+        assert worth.argsort().tolist() == torch.tensor(scores).argsort().tolist()
+
+
 def test_without_any_score_all_units_are_worth_the_same():
     assert importance(Group("a", "channels", (), (), 3), {}).tolist() == [1.0, 1.0, 1.0]
 
