@@ -26,7 +26,8 @@ _ARGUMENTS = (
     "dilation",
     "groups",
 )  # of a linear product the first three
-# (layer, its input as its forward takes it); called once for each time the layer runs
+# (layer, its input as its forward takes it); called once for each time the layer runs. Of a convolution with a forward
+# of its own the layer is `called` as that calls for it, and the input as it then is: its name is the layer's.
 See = Callable[[Layer, Tensor], None]
 
 

@@ -136,10 +136,10 @@ def _parts(layer: Layer, examples: Tensor) -> Sequence[Tensor]:
 
 def blocks(model: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> list[list[Layer]]:
     """`layers` by block, blocks and layers in the order in which they first run."""
-    order: dict[str, Layer] = {}
+    own, order = {layer.name: layer for layer in layers}, dict[str, Layer]()
 
     def see(layer: Layer, _: Tensor) -> None:
-        order.setdefault(layer.name, layer)
+        order.setdefault(layer.name, own[layer.name])
 
     feed(model, layers, [inputs], see, criterion=NAME)
     blocks: dict[str, list[Layer]] = {}

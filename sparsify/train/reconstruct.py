@@ -79,11 +79,12 @@ def reconstruct(
 
 def _in_turn(model: nn.Module, layers: Sequence[Layer], inputs: Tensor) -> list[list[Layer]]:
     """`layers` in the order in which they first run; those that one tensor is fed to, one after the other, together."""
-    turns: list[list[Layer]] = []
+    own, turns = {layer.name: layer for layer in layers}, list[list[Layer]]()
     last, version = inputs, -1  # held, so that nothing else comes to lie in its place; in-place changes are counted
 
-    def see(layer: Layer, fed: Tensor) -> None:
+    def see(seen: Layer, fed: Tensor) -> None:
         nonlocal last, version
+        layer = own[seen.name]
         if any(layer in turn for turn in turns):
             return
         same = (fed.data_ptr(), fed.shape, fed._version) == (last.data_ptr(), last.shape, version)
@@ -107,13 +108,13 @@ def _collect(
 ) -> dict[str, Sums]:
     """The sums over all calibration inputs that the normal equations of each layer are made of."""
     sums = {layer.name: Sums() for layer in siblings}
-    fed: dict[str, list[Tensor]] = {layer.name: [] for layer in siblings}
+    fed: dict[str, list[tuple[Layer, Tensor]]] = {layer.name: [] for layer in siblings}
 
     def see_dense(twin: Layer, x: Tensor) -> None:
-        fed[twin.name].append(x)
+        fed[twin.name].append((twin, x))
 
     def see(layer: Layer, x_hat: Tensor) -> None:
-        twin, x = twins[layer.name], fed[layer.name].pop(0)
+        twin, x = fed[layer.name].pop(0)
         size = _examples_at_once(layer, x_hat)
         for part, dense_part in zip(layer.examples(x_hat).split(size), twin.examples(x).split(size), strict=True):
             sums[layer.name].add(_columns(layer, part, bias), _outputs(twin, dense_part, layer, bias))

@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sparsify.api.prune import prune
 from sparsify.criteria.context import Context
 from sparsify.criteria.feeding import feed
 from sparsify.criteria.layers import Layer, layers_of
 from sparsify.criteria.wanda import wanda
 from sparsify.errors import UsageError
+from sparsify.recipe.prune_spec import ReconstructSpec
+from sparsify.train.reconstruct import reconstruct
 
 
 def fed_to(
@@ -102,6 +105,25 @@ def test_what_a_layer_with_a_forward_of_its_own_multiplies_is_seen(bias: bool):
     found = wanda(Context(layer, ("weight",), 0, [(inputs, inputs)]))["weight"]
     padded = nn.functional.pad(inputs, (0, 1, 0, 1))
     assert torch.equal(found, wanda(Context(plain, ("weight",), 0, [(padded, padded)]))["weight"])
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_sparsegpt_and_reconstruction_treat_it_as_the_layer_that_it_amounts_to(padding: int):
+    torch.manual_seed(0)
+    inputs = torch.randn(16, 4, 8, 8)
+    own = nn.Sequential(SamePadded(4, 8, 3, stride=2, padding=padding), nn.ReLU(), SamePadded(8, 8, 3, padding=padding))
+    pads = nn.ZeroPad2d((0, 1, 0, 1))
+    same = nn.Sequential(pads, nn.Conv2d(4, 8, 3, stride=2), nn.ReLU(), pads, nn.Conv2d(8, 8, 3))
+    for mine, plain in ((own[0], same[1]), (own[2], same[4])):
+        plain.load_state_dict(mine.state_dict())
+    outputs: list[tuple[Tensor, Tensor]] = []
+    for model in (own, same):
+        solved = prune(model, sparsity=0.5, criterion="sparsegpt", batches=[(inputs, None)]).model
+        zeros = prune(model, sparsity=0.5)
+        with torch.no_grad():
+            reconstruct(zeros.model, model, zeros.mask, [inputs], ReconstructSpec())
+            outputs.append((solved(inputs), zeros.model(inputs)))
+    assert torch.equal(outputs[0][0], outputs[1][0]) and torch.equal(outputs[0][1], outputs[1][1])
 
 
 def test_a_layer_with_a_forward_of_its_own_is_seen_once_for_each_product_and_else_as_it_is_fed():
