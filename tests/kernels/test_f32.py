@@ -33,6 +33,10 @@ from sparsify_kernels.packing import pack, unpack  # noqa: E402
 ONE = pack(np.ones((1, 1), np.float32))
 HERE = sorted(set(native.linear_costs(ONE, n=1)) & set(KERNELS))
 ANY_LAYOUT = [name for name in HERE if "gemv" not in name]
+PLANES = native.Geometry((3, 3), groups=2)
+DEPTHWISE = sorted(
+    set(native.convolution_costs(pack(np.ones((2, 9), np.float32)), PLANES, height=9, width=9)) - set(ANY_LAYOUT)
+)
 ACTIVATIONS = get_args(native.Activation)
 SPARSITIES = [0.0, 0.5, 0.8, 0.9, 0.97, 1.0]
 FLOATS = ["f32", "f16", "bf16"]
@@ -209,6 +213,56 @@ def convolved(x: np.ndarray, w: np.ndarray, case: Conv) -> np.ndarray:
 @example(case=Conv(1, 8, 8, (1, 5000), (1, 5), (1, 3), (1, 2), (0, 4, 0, 4), 1, 0.5, "f32", "none", False, True, 1, 0))
 @example(case=Conv(1, 20, 300, (56, 56), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0), 1, 0.9, "f32", "relu", True, True, 2, 0))
 def test_conv(kernel: str, case: Conv) -> None:
+    check_conv(kernel, case)
+
+
+DEPTHWISE_CONVS = st.builds(
+    Conv,
+    groups=st.integers(2, 9),
+    group_rows=st.sampled_from([1, 1, 1, 2, 3]),
+    group_channels=st.just(1),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 70)),
+    kernel_shape=st.one_of(st.just((3, 3)), st.just((5, 5)), pairs(1, 7)),
+    strides=st.one_of(st.just((1, 1)), st.just((2, 2)), st.tuples(st.integers(1, 3), st.integers(1, 2))),
+    dilations=st.one_of(st.just((1, 1)), pairs(1, 3)),
+    pads=st.one_of(st.just((1, 1, 1, 1)), st.just((2, 2, 2, 2)), st.tuples(*[st.integers(0, 6)] * 4)),
+    batch=st.integers(1, 2),
+    sparsity=st.sampled_from([0.0, 0.0, 0.5, 1.0]),
+    precision=st.sampled_from(FLOATS),
+    activation=st.sampled_from(ACTIVATIONS),
+    residual=st.booleans(),
+    know_size=st.booleans(),
+    threads=st.sampled_from([1, 1, 2]),
+    seed=st.integers(0, 2**32 - 1),
+).filter(lambda case: case.padded[0] >= case.reach[0] and case.padded[1] >= case.reach[1])
+
+
+@pytest.mark.parametrize("kernel", DEPTHWISE)
+@settings(max_examples=300, deadline=None)
+@given(case=DEPTHWISE_CONVS)
+@example(case=Conv(2, 1, 1, (300, 5), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1), 1, 0.0, "f32", "silu", True, True, 1, 0))
+@example(case=Conv(2, 1, 1, (5, 3000), (5, 5), (1, 1), (1, 1), (2, 2, 2, 2), 1, 0.0, "f32", "relu6", True, True, 2, 0))
+def test_depthwise(kernel: str, case: Conv) -> None:
+    check_conv(kernel, case)
+
+
+@pytest.mark.parametrize("kernel", DEPTHWISE)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_threads_do_not_change_a_depthwise_convolutions_bits(kernel: str, stride: int) -> None:
+    rng = np.random.default_rng(11)
+    w, image = floats(rng, 37, 1, 3, 3), floats(rng, 3, 37, 19, 23)
+    made = [
+        SparseConv(
+            w, pads=(1,) * 4, strides=(stride,) * 2, groups=37, kernel=kernel, expected_size=size, threads=threads
+        )
+        for size in ((0, 0), (19, 23), (300, 300))
+        for threads in (1, 2, 5)
+    ]
+    assert len({layer(image).tobytes() for layer in made}) == 1
+
+
+def check_conv(kernel: str, case: Conv) -> None:
+    """Against windows over the padded image in float64."""
     rng = np.random.default_rng(case.seed)
     rows, taps = case.groups * case.group_rows, case.kernel_shape[0] * case.kernel_shape[1]
     w = weights(rng, rows, case.group_channels * taps, case.sparsity, empty_rows=True)

@@ -1,4 +1,5 @@
-// The loops of f32_spmm.h, f32_pack.h and f32_gemv.h for AVX-512.
+// The loops of f32_spmm.h, f32_pack.h, f32_depthwise_loops.h and f32_gemv.h for AVX-512.
+#include "f32_depthwise_loops.h"
 #include "f32_pack.h"
 #include "f32_spmm.h"
 #include "f32_vector_avx512.h"
@@ -10,6 +11,7 @@ using V = avx512::Vector;
 extern const Loops avx512_loops;
 const Loops avx512_loops = {
     V::width,      V::most_vectors, pack_tokens<V>,   pack_channels<V>, pack_image<V>,
+    pack_lines<V>, depthwise<V>,  depthwise_in_place<V>,
     pack_strip<V>, multiply_any<V>, unpack_tokens<V>, gemv_slice<V, float>,
     gemv_slice<V, Half>, gemv_slice<V, Bfloat16>, peak<V, 10>, peak<V, 1>, read<V>,
 };

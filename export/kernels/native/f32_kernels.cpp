@@ -5,6 +5,7 @@
 
 #include "calibration.h"
 #include "f16_prepared.h"
+#include "f32_depthwise.h"
 #include "f32_gemv_prepared.h"
 #include "f32_instruction_sets.h"
 #include "f32_prepared.h"
@@ -21,6 +22,7 @@ bool few_tokens(const Shape& shape) {
 }
 
 constexpr char ANY_LAYOUT[] = "float weights of any pattern, any layout; 16-bit ones are widened when the layer is made";
+constexpr char DEPTHWISE[] = "float weights of any pattern, depthwise convolutions of stride 1 or 2; zeros are multiplied";
 constexpr char FEW_TOKENS[] = "float weights of any pattern, one to four tokens; 16-bit ones stay in 16 bits";
 
 // Blocks of columns times packed tiles: any float weights, any layout.
@@ -49,6 +51,19 @@ constexpr KernelInfo gemv(const char* name, const char* serves) {
             return f32::gemv_groups(weights, loops.width) * group / std::max(1, shape.threads);
           },
           [](const Weights& weights, const Shape&) { return f32::prepare_gemv(loops, weights); }};
+}
+
+// Planes times kernels of their own. `has` is null for loops that run anywhere.
+template <const Loops& loops, bool Cpu::*has>
+constexpr KernelInfo depthwise(const char* name) {
+  return {name, DEPTHWISE,
+          [](const Cpu& cpu, const Weights& weights, const Shape& shape) {
+            return (has == nullptr || cpu.*has) && is_float(weights) && f32::is_depthwise(weights, shape);
+          },
+          [](const Weights& weights, const Shape& shape) {
+            return f32::depthwise_nanoseconds(loops, weights, shape);
+          },
+          [](const Weights& weights, const Shape&) { return f32::prepare_depthwise(loops, weights); }};
 }
 
 constexpr KernelInfo PORTABLE = {
@@ -82,13 +97,16 @@ constexpr std::array KERNELS = {
 #if defined(__x86_64__)
     blocked<f32::avx512_loops, &Cpu::avx512>("f32-avx512", ANY_LAYOUT),
     gemv<f32::avx512_loops, &Cpu::avx512>("f32-gemv-avx512", FEW_TOKENS),
+    depthwise<f32::avx512_loops, &Cpu::avx512>("f32-depthwise-avx512"),
     blocked<f32::avx2_loops, &Cpu::avx2>("f32-avx2", ANY_LAYOUT),
     gemv<f32::avx2_loops, &Cpu::avx2>("f32-gemv-avx2", FEW_TOKENS),
+    depthwise<f32::avx2_loops, &Cpu::avx2>("f32-depthwise-avx2"),
 #elif defined(__aarch64__)
     blocked<f32::neon_loops, &Cpu::neon>("f32-neon", ANY_LAYOUT),
     gemv<f32::neon_loops, &Cpu::neon>("f32-gemv-neon", FEW_TOKENS),
+    depthwise<f32::neon_loops, &Cpu::neon>("f32-depthwise-neon"),
 #endif
-    PORTABLE};
+    depthwise<f32::portable_loops, nullptr>("f32-depthwise-portable"), PORTABLE};
 
 }  // namespace
 

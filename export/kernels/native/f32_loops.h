@@ -80,6 +80,40 @@ struct StripTile {
   int64_t plane;
 };
 
+// A strip of one channel's plane, copied into `lines` with zeros beside it: [rows][step][line] (f32_depthwise_loops.h).
+struct PlaneStrip {
+  const float* plane;        // [height][width]
+  int32_t height, width;
+  int32_t first_row, rows;   // which may lie outside
+  int32_t pad, step;         // columns of zeros before a row; stride_x, 1 or 2
+  float* lines;
+  int64_t line;
+};
+
+// One channel's plane that is read where it lies, stride 1: a row or a column outside is zero.
+struct Plane {
+  const float* x;      // [height][width]
+  int32_t height, width;
+  int32_t pad_top, pad_left;
+  const float* zeros;  // as many as a line
+};
+
+// Output rows of a depthwise convolution that are multiplied together.
+constexpr int32_t BAND = 4;
+
+// Output rows of one channel from the lines of its plane.
+struct PlaneRows {
+  const float* lines;
+  int64_t line;
+  int32_t step, stride_y;
+  int32_t kernel_height, kernel_width, dilation_y, dilation_x;
+  const float* taps;         // [kernel_height][kernel_width]
+  float bias, low, high;     // results are cut off below `low` and above `high`
+  float* y;                  // [rows][width]
+  const float* residual;     // as y, or null
+  int32_t rows, width;
+};
+
 template <class Value>
 using GemvLoop = void (*)(const Gemv<Value>& gemv, const Slice& slice, const float* x, float* sums);
 
@@ -95,6 +129,10 @@ struct Loops {
   // Columns [first, first + columns) of an image whose first channel is at x.
   void (*pack_image)(const float* x, const Gather& gather, int32_t first, int32_t columns, int32_t vectors,
                      float* packed);
+  void (*pack_lines)(const PlaneStrip& strip);
+  void (*depthwise)(const PlaneRows& rows);
+  // The same of all rows of a plane and kernels of 3x3 and 5x5 without dilation; null where lanes are masked one by one.
+  void (*depthwise_in_place)(const Plane& plane, const PlaneRows& rows);
   // `channels` channels from x on become packed[channel][kernel column][row][width].
   void (*pack_strip)(const float* x, const StripTile& tile, int32_t channels, float* packed);
   // Adds a block's product. Column k's vectors are at packed + k * stride. `first`: sums start from the bias;

@@ -55,6 +55,13 @@ struct Vector {
     return _mm256_i32gather_ps(table, _mm256_cvtepu16_epi32(narrow), 4);
   }
 
+  // a[0], a[2], ... and then b[0], b[2], ...; the lanes between.
+  static Register even(Register a, Register b) { return in_order(_mm256_shuffle_ps(a, b, 0x88)); }
+  static Register odd(Register a, Register b) { return in_order(_mm256_shuffle_ps(a, b, 0xdd)); }
+  static Register in_order(Register halves) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(halves), 0xd8));
+  }
+
   static Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
   static Register subtract(Register a, Register b) { return _mm256_sub_ps(a, b); }
   static Register multiply(Register a, Register b) { return _mm256_mul_ps(a, b); }

@@ -37,9 +37,10 @@ struct Vector {
   }
   static void store(float* p, Register v) { _mm512_storeu_ps(p, v); }
   static void store(float* p, Mask mask, Register v) { _mm512_mask_storeu_ps(p, mask, v); }
+  static Mask between(int from, int to) { return static_cast<Mask>(first(to) & ~first(from)); }
   // Lanes [from, to) of p[0], p[1], ...; the others are zero and not read.
   static Register load_between(const float* p, int from, int to) {
-    return _mm512_maskz_loadu_ps(static_cast<Mask>(first(to) & ~first(from)), p);
+    return _mm512_maskz_loadu_ps(between(from, to), p);
   }
   // The same of p[0], p[step], ...
   static Register load_steps(const float* p, int step, int from, int to) {
@@ -51,6 +52,14 @@ struct Vector {
   static Register gather(const float* table, const uint16_t* index) {
     const __m256i narrow = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index));
     return _mm512_i32gather_ps(_mm512_cvtepu16_epi32(narrow), table, 4);
+  }
+
+  // a[0], a[2], ... and then b[0], b[2], ...; the lanes between.
+  static Register even(Register a, Register b) {
+    return _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b);
+  }
+  static Register odd(Register a, Register b) {
+    return _mm512_permutex2var_ps(a, _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), b);
   }
 
   static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }

@@ -54,6 +54,10 @@ struct Vector {
     return vld1q_f32(lanes);
   }
 
+  // a[0], a[2], ... and then b[0], b[2], ...; the lanes between.
+  static Register even(Register a, Register b) { return vuzp1q_f32(a, b); }
+  static Register odd(Register a, Register b) { return vuzp2q_f32(a, b); }
+
   static Register add(Register a, Register b) { return vaddq_f32(a, b); }
   static Register subtract(Register a, Register b) { return vsubq_f32(a, b); }
   static Register multiply(Register a, Register b) { return vmulq_f32(a, b); }

@@ -54,6 +54,14 @@ struct Vector {
     return each([=](int i) { return table[index[i]]; });
   }
 
+  // a[0], a[2], ... and then b[0], b[2], ...; the lanes between.
+  static Register even(Register a, Register b) {
+    return each([&](int i) { return i < 2 ? a.lane[2 * i] : b.lane[2 * i - 4]; });
+  }
+  static Register odd(Register a, Register b) {
+    return each([&](int i) { return i < 2 ? a.lane[2 * i + 1] : b.lane[2 * i - 3]; });
+  }
+
   static Register add(Register a, Register b) {
     return each([&](int i) { return a.lane[i] + b.lane[i]; });
   }

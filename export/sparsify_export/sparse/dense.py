@@ -5,6 +5,7 @@ Layers of equal shape are timed once, each for a few hundredths of a second.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from onnx import helper
@@ -24,13 +25,14 @@ class DenseTimes:
     def __init__(self, view: GraphView, shapes: Shapes) -> None:
         self._view = view
         self._shapes = shapes
+        self._weights = sum(4 * math.prod(tensor.dims) for tensor in view.model.graph.initializer)
         self._known: dict[Any, Any] = {}
 
     def __call__(self, layer: Layer) -> float:
         """Nanoseconds of the layer's node between plain neighbours; what would be fused is not counted."""
         key = ("layer", layer.node.op_type, layer.matrix.shape, layer.window, self._shapes.first(layer.source))
         if key not in self._known:
-            self._known[key] = nanoseconds(self._lone(layer.node))
+            self._known[key] = nanoseconds(self._lone(layer.node), self._weights)
         return self._known[key]
 
     def blocked_ends(self, node: Any) -> tuple[bool, bool]:
@@ -50,7 +52,7 @@ class DenseTimes:
             there = helper.make_node("ReorderInput", ["x"], ["blocks"], domain=BLOCKED)
             back = helper.make_node("ReorderOutput", ["blocks"], ["y"], domain=BLOCKED, channels=channels)
             lone = graph_of([there, back], {"x": (shape[0], channels, *shape[2:])}, {}, self._view.model)
-            self._known[key] = nanoseconds(lone) / 2
+            self._known[key] = nanoseconds(lone, self._weights) / 2
         return self._known[key]
 
     def _lone(self, node: Any) -> Any:
