@@ -129,7 +129,7 @@ double groups_ns(const QuadLoops& loops, int32_t count) {
       integers[static_cast<size_t>(r * COLUMNS + (scattered ? spread : 4 * quad + i % 4))] = 1;
     }
   }
-  const Quads weights(integers.data(), ROWS, COLUMNS, loops.grouping);
+  const Quads weights(integers.data(), ROWS, COLUMNS, loops.grouping, ROWS);
   const int64_t step = (scattered ? 3 : 9) * 64;  // odd lines, as planes are
   std::vector<int64_t> offsets;
   for (int64_t i = 0; i < (scattered ? COLUMNS : QUADS); ++i) offsets.push_back(i * step);

@@ -24,13 +24,20 @@ struct Bands {
   // Rows [first, first + count), at most 16, of a tile that begins at `position`, from sums[count][tile_positions]. In
   // token_major only the bias follows; finish_token_major does the rest.
   void finish(int64_t position, int64_t first, int64_t count, const int32_t* sums) const;
+  // The same in two steps, of positions: what QuadLoops::multiply_to needs of a tile, and the activations it leaves.
+  Results results(int64_t position) const;
+  void activate(int64_t position, int64_t first, int64_t count) const;
+
+  void finish_tokens(int64_t token, int64_t first, int64_t count, const int32_t* sums) const;
+  void finish_positions(int64_t position, int64_t first, int64_t count, const int32_t* sums) const;
 };
 
 // Quantises to planes and steps, which has room for whole tiles. `channels` are the group's.
 void fill_planes(const Problem& problem, const PlaneMap& map, int64_t channels, uint8_t* planes, float* steps,
                  Pool& pool);
 
-// Planes of quads to those of bytes, of a map that was spread out: map.spread_bytes() of them.
-void spread_planes(const PlaneMap& map, SpreadQuads spread, const uint8_t* quads, uint8_t* bytes, Pool& pool);
+// The same to planes of bytes, of a map that was spread out: map.spread_bytes() of them.
+void fill_byte_planes(const Problem& problem, const PlaneMap& map, int64_t channels, SpreadQuads spread, uint8_t* bytes,
+                      float* steps, Pool& pool);
 
 }  // namespace sparsify

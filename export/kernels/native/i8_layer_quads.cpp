@@ -1,6 +1,8 @@
-// Layers of quads, any layout: activations become planes of quads (i8_planes.h), then tiles of 64 positions are
-// multiplied with all rows, 16 rows at a time finished while their sums are in L1.
+// Layers of quads, any layout: activations become planes of quads, or of bytes (i8_planes.h), then tiles of 64 positions
+// are multiplied with all rows. Positions' results are written from registers; tokens' sums are finished 16 rows at a
+// time, while they are in L1.
 #include <algorithm>
+#include <cstring>
 #include <vector>
 
 #include "epilogue.h"
@@ -20,39 +22,72 @@ struct Ready {
   Bands bands;
   const uint8_t* planes;   // of quads, or of bytes
   int64_t position_bytes;  // in a plane: 4, or 1
-  const int64_t* offsets;  // of quads, or of columns
+  const std::vector<int64_t>& offsets;  // of quads, or of columns
+  // Where a tile's line of each is copied to before a block is multiplied; empty where planes are read in place.
+  const std::vector<int64_t>& places;
+  int64_t block_lines;     // of a block of columns
   QuadView weights;
 };
 
+// A block's lines of a tile side by side: as the taps of a kernel see planes, they lie across the lines of the cache,
+// and each is loaded for many rows.
+template <size_t bytes>
+void copy_lines(const Ready& ready, const uint8_t* planes, Range lines, uint8_t* to) {
+  for (int64_t i = lines.begin; i < lines.end; ++i, to += bytes) std::memcpy(to, planes + ready.offsets[i], bytes);
+}
+
+// Rows that are multiplied together, sorted: of tokens, those that are turned together.
+int64_t together_of(Layout layout) { return layout == Layout::token_major ? band_rows : 64; }
+
 void multiply_tile(const Ready& ready, int64_t tile, Range rows) {
   const QuadView& weights = ready.weights;
-  const int64_t position = tile * tile_positions;
-  const bool one = weights.blocks == 1;  // then sums go no farther than a band
+  const QuadLoops& loops = ready.bands.loops;
+  const int64_t position = tile * tile_positions, line = tile_positions * ready.position_bytes;
+  const uint8_t* const planes = ready.planes + position * ready.position_bytes;
+  const bool tokens = ready.bands.problem.layout == Layout::token_major, in_place = ready.places.empty();
+  const bool one = weights.blocks == 1;  // then tokens' sums go no farther than a band, those of positions nowhere
   auto* const sums = reinterpret_cast<int32_t*>(
       thread_scratch(Scratch::results, static_cast<size_t>((one ? band_rows : rows.count()) * tile_positions) * 4));
+  uint8_t* const copies = thread_scratch(Scratch::panels, static_cast<size_t>(in_place ? 0 : ready.block_lines * line));
+  const uint8_t* const x = in_place ? planes : copies;
+  const int64_t* const offsets = (in_place ? ready.offsets : ready.places).data();
   for (int64_t block = 0; block < weights.blocks; ++block) {
-    for (int64_t first = rows.begin; first < rows.end; first += band_rows) {
-      const int64_t count = std::min(band_rows, rows.end - first);
+    const Range lines{block * ready.block_lines,
+                      std::min(static_cast<int64_t>(ready.places.size()), (block + 1) * ready.block_lines)};
+    if (!in_place && line == 64) copy_lines<64>(ready, planes, lines, copies);
+    if (!in_place && line == 256) copy_lines<256>(ready, planes, lines, copies);
+    const bool last = block + 1 == weights.blocks;
+    const int64_t together = tokens ? band_rows : rows.count();
+    for (int64_t first = rows.begin; first < rows.end; first += together) {
+      const int64_t count = std::min(together, rows.end - first);
       int32_t* const band = one ? sums : sums + (first - rows.begin) * tile_positions;
-      ready.bands.loops.multiply(weights, block, first, count, block > 0,
-                                 ready.planes + position * ready.position_bytes, ready.offsets, band);
-      if (block + 1 == weights.blocks) ready.bands.finish(position, first, count, band);
+      if (last && !tokens) {
+        loops.multiply_to(weights, block, first, count, block > 0, x, offsets, band, ready.bands.results(position));
+      } else {
+        loops.multiply(weights, block, first, count, block > 0, x, offsets, band);
+        if (last) ready.bands.finish(position, first, count, band);
+      }
     }
   }
+  if (!tokens) ready.bands.activate(position, rows.begin, rows.count());
 }
 
 class QuadLayer final : public Prepared {
  public:
   QuadLayer(const QuadLoops& loops, const Weights& weights, const Shape& shape)
       : loops_(loops), scattered_(loops.grouping == Grouping::scattered), groups_(weights, shape, scattered_),
-        scales_(weights.scales, weights.scales + weights.rows) {
+        scales_(weights.scales, weights.scales + weights.rows),
+        block_lines_(block_columns(loops.grouping) / (scattered_ ? 1 : 4)) {
     const std::vector<int32_t> order = plane_order(groups_.channels, groups_.taps);
     const AlignedArray<int8_t> integers = dense_integers(weights, order);
     const int64_t columns = static_cast<int64_t>(order.size());
     const int64_t rows = groups_.rows;
     for (int64_t g = 0; g < groups_.count; ++g) {
-      quads_.emplace_back(integers.data() + g * rows * columns, rows, columns, loops.grouping);
+      quads_.emplace_back(integers.data() + g * rows * columns, rows, columns, loops.grouping,
+                          together_of(shape.layout));
     }
+    const int64_t lines = groups_.taps == 1 ? 0 : columns / (scattered_ ? 1 : 4);
+    for (int64_t i = 0; i < lines; ++i) places_.push_back(i % block_lines_ * tile_positions * (scattered_ ? 1 : 4));
   }
 
   size_t bytes() const override {
@@ -70,20 +105,22 @@ class QuadLayer final : public Prepared {
  private:
   void run_group(const Problem& problem, const PlaneMap& map, int64_t group, Pool& pool) const {
     const int64_t tiles = (map.positions + tile_positions - 1) / tile_positions;
-    uint8_t* const planes = thread_scratch(Scratch::activations, static_cast<size_t>(map.bytes()));
+    const int64_t bytes = scattered_ ? map.spread_bytes() : map.bytes();
+    uint8_t* const planes = thread_scratch(Scratch::activations, static_cast<size_t>(bytes));
     float* const steps =
         reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(tiles * tile_positions) * 4));
-    fill_planes(problem, map, groups_.channels, planes, steps, pool);
+    if (scattered_) fill_byte_planes(problem, map, groups_.channels, loops_.spread, planes, steps, pool);
+    else fill_planes(problem, map, groups_.channels, planes, steps, pool);
     const QuadView weights = quads_[static_cast<size_t>(group)].view();
     const float* const scales = scales_.data() + group * groups_.rows;
-    const Bands of{problem, map, steps, scales, weights.offsets, weights.rows, loops_};
-    const Ready ready = scattered_ ? Ready{of, spread(map, planes, pool), 1, map.byte_offsets.data(), weights}
-                                   : Ready{of, planes, 4, map.offsets.data(), weights};
-    const int64_t bands = (groups_.rows + band_rows - 1) / band_rows;
+    const Ready ready{{problem, map, steps, scales, weights.offsets, weights.rows, loops_},
+                      planes, scattered_ ? 1 : 4, scattered_ ? map.byte_offsets : map.offsets, places_, block_lines_,
+                      weights};
+    const int64_t together = together_of(problem.layout), bands = (groups_.rows + together - 1) / together;
     const int64_t parts = tiles >= pool.threads() ? 1 : std::min<int64_t>(pool.threads(), bands);
     pool.for_each(static_cast<size_t>(tiles * parts), [&](size_t task) {
       const int64_t i = static_cast<int64_t>(task);
-      multiply_tile(ready, i / parts, share_of(groups_.rows, parts, i % parts, band_rows));
+      multiply_tile(ready, i / parts, share_of(groups_.rows, parts, i % parts, together));
     });
     if (problem.layout != Layout::token_major) return;
     pool.for_each(static_cast<size_t>(tiles), [&](size_t tile) {
@@ -92,16 +129,12 @@ class QuadLayer final : public Prepared {
     });
   }
 
-  const uint8_t* spread(const PlaneMap& map, const uint8_t* planes, Pool& pool) const {
-    uint8_t* const bytes = thread_scratch(Scratch::panels, static_cast<size_t>(map.spread_bytes()));
-    spread_planes(map, loops_.spread, planes, bytes, pool);
-    return bytes;
-  }
-
   const QuadLoops& loops_;
   bool scattered_;
   Groups groups_;
   std::vector<float> scales_;
+  int64_t block_lines_;
+  std::vector<int64_t> places_;  // empty where there is one tap
   std::vector<Quads> quads_;
 };
 

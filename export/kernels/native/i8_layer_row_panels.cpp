@@ -111,11 +111,12 @@ class RowPanelLayer final : public Prepared {
   void run_group(const Problem& problem, const PlaneMap& map, int64_t group, Pool& pool) const {
     const RowPanelView weights = panels_[static_cast<size_t>(group)].view();
     const int64_t tiles = (map.positions + tile_positions - 1) / tile_positions;
-    uint8_t* const quads = thread_scratch(Scratch::activations, static_cast<size_t>(map.bytes()));
+    const int64_t bytes = weights.whole ? map.bytes() : map.spread_bytes();
+    uint8_t* const planes = thread_scratch(Scratch::activations, static_cast<size_t>(bytes));
     float* const steps =
         reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(tiles * tile_positions) * 4));
-    fill_planes(problem, map, groups_.channels, quads, steps, pool);
-    const uint8_t* const planes = weights.whole ? quads : spread(map, quads, pool);
+    if (weights.whole) fill_planes(problem, map, groups_.channels, planes, steps, pool);
+    else fill_byte_planes(problem, map, groups_.channels, loops_.spread, planes, steps, pool);
     const float* const scales = scales_.data() + group * groups_.rows;
     const Ready ready{{problem, map, steps, scales, weights.offsets, weights.rows, *loops_.quads},
                       loops_, weights, planes, (weights.whole ? map.offsets : map.byte_offsets).data()};
@@ -132,12 +133,6 @@ class RowPanelLayer final : public Prepared {
       if (parts == 1) finish({first * tile_positions, std::min(problem.n, end * tile_positions)});
     });
     if (parts > 1) for_shares(pool, problem.n, finish);
-  }
-
-  const uint8_t* spread(const PlaneMap& map, const uint8_t* quads, Pool& pool) const {
-    uint8_t* const bytes = thread_scratch(Scratch::image, static_cast<size_t>(map.spread_bytes()));
-    spread_planes(map, loops_.spread, quads, bytes, pool);
-    return bytes;
   }
 
   const RowLoops& loops_;

@@ -15,7 +15,7 @@ int64_t plane_bytes(int64_t positions) { return ((positions * 4 + PlaneMap::slac
 // Which of the grid's positions are outputs: the first out_width of each row of `width`.
 void mark_outputs(PlaneMap& map, int64_t out_height, int64_t out_width) {
   map.positions = (out_height - 1) * map.width + out_width;
-  const int64_t vectors = (map.positions + 31) / 32 * 2;
+  const int64_t vectors = (map.positions + 63) / 64 * 4;
   map.lanes.assign(static_cast<size_t>(vectors), 0);
   map.outputs.assign(static_cast<size_t>(vectors), 0);
   int64_t output = 0;
@@ -95,18 +95,7 @@ std::vector<int32_t> plane_order(int64_t channels, int64_t taps) {
 
 void fill_channel_major(const PlaneMap& map, const float* x, int64_t channels, int64_t n, uint8_t* planes, float* steps,
                         Pool& pool) {
-  // Positions whose columns stay in L2 between the two passes; long runs, because a row of x may be a page of its own.
-  constexpr int64_t most = 1024, cached_bytes = 1 << 20;
-  const int64_t block = std::clamp<int64_t>(cached_bytes / (4 * channels) / 64 * 64, 64, most);
-  pool.for_each(static_cast<size_t>((n + block - 1) / block), [&](size_t task) {
-    const int64_t first = static_cast<int64_t>(task) * block, count = std::min(block, n - first);
-    float inverse[most];
-    quantizer().absmax_of_columns(x + first, n, channels, count, inverse);
-    for (int64_t j = 0; j < count; ++j) {
-      const ByteScale scale = byte_scale(inverse[j]);
-      inverse[j] = scale.inverse;
-      steps[first + j] = scale.step;
-    }
+  for_scaled_positions(x, channels, n, steps, pool, [&](int64_t first, int64_t count, const float* inverse) {
     for (int64_t q = 0; q < map.channel_quads; ++q) {
       quantize_quad(x + 4 * q * n + first, n, channels - 4 * q, inverse, count,
                     reinterpret_cast<uint32_t*>(planes + q * map.plane) + first);

@@ -7,11 +7,13 @@
 // channels).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 #include "pool.h"
 #include "problem.h"
+#include "quantize.h"
 
 namespace sparsify {
 
@@ -25,7 +27,7 @@ struct PlaneMap {
   // The same of planes of bytes, four in the place of each: [4 taps * channel_quads], empty unless spread out.
   std::vector<int64_t> byte_offsets;
   int64_t byte_plane;            // from one to the next, an odd multiple of 64
-  std::vector<uint16_t> lanes;   // [vectors of 16 positions, even] which are outputs
+  std::vector<uint16_t> lanes;   // [vectors of 16 positions, of whole tiles of 64] which are outputs
   std::vector<int64_t> outputs;  // [the same] index of the first of them
   int64_t height, width;         // of the grid
   std::vector<int32_t> phases;   // [stride_y * stride_x] its number among the planes, -1 where no tap reads it
@@ -52,5 +54,31 @@ void fill_token_major(const PlaneMap& map, const float* x, int64_t columns, int6
                       Pool& pool);
 // `absmax` is the image's; x is the group's first channel.
 void fill_image(const PlaneMap& map, const Image& image, const float* x, float absmax, uint8_t* planes, Pool& pool);
+
+// The same as planes of bytes, of a map that was spread out. Planes of channels that only fill up quads stay unwritten.
+void fill_channel_major_bytes(const PlaneMap& map, const float* x, int64_t channels, int64_t n, uint8_t* bytes,
+                              float* steps, Pool& pool);
+void fill_image_bytes(const PlaneMap& map, const Image& image, const float* x, float absmax, uint8_t* bytes,
+                      Pool& pool);
+
+// Blocks of positions of channel_major, for one pass over x to find scales and one to quantise: writes steps and calls
+// quantise(first, count, inverse), a block on a thread; inverse[count] of the block's positions.
+template <class Quantise>
+void for_scaled_positions(const float* x, int64_t channels, int64_t n, float* steps, Pool& pool, Quantise&& quantise) {
+  // Positions whose columns stay in L2 between the two passes; long runs, because a row of x may be a page of its own.
+  constexpr int64_t most = 1024, cached_bytes = 1 << 20;
+  const int64_t block = std::clamp<int64_t>(cached_bytes / (4 * channels) / 64 * 64, 64, most);
+  pool.for_each(static_cast<size_t>((n + block - 1) / block), [&](size_t task) {
+    const int64_t first = static_cast<int64_t>(task) * block, count = std::min(block, n - first);
+    float inverse[most];
+    quantizer().absmax_of_columns(x + first, n, channels, count, inverse);
+    for (int64_t j = 0; j < count; ++j) {
+      const ByteScale scale = byte_scale(inverse[j]);
+      inverse[j] = scale.inverse;
+      steps[first + j] = scale.step;
+    }
+    quantise(first, count, inverse);
+  });
+}
 
 }  // namespace sparsify

@@ -7,32 +7,65 @@
 //   Weights weights(uint32_t quad);  Register dot(Register sum, Bytes x, Weights w);  Bytes bytes(const uint8_t*).
 #pragma once
 
+#include <bit>
+
 #include "i8_quads.h"
 
 namespace sparsify::quad_loops {
 
-template <class I>
-void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-              const int64_t* offsets, int32_t* sums) {
+// Calls keep(row, pass, sum) with the sums in registers, of I::vectors vectors in each of as many passes as it takes.
+template <class I, class Keep>
+[[gnu::always_inline]] inline void multiply_rows(const QuadView& weights, int64_t block, int64_t first, int64_t count,
+                                                 const int32_t* added, const uint8_t* planes, const int64_t* offsets,
+                                                 Keep&& keep) {
   constexpr int vectors = I::vectors, passes = static_cast<int>(tile_positions) / (I::width * vectors);
   const int64_t* starts = weights.starts + block * (weights.rows + 1);
-  for (int64_t row = first; row < first + count; ++row, sums += tile_positions) {
+  const int32_t* order = weights.order + block * weights.rows;
+  for (int64_t at = first; at < first + count; ++at) {
+    const int64_t row = order[at];
     for (int pass = 0; pass < passes; ++pass) {
-      int32_t* const out = sums + pass * I::width * vectors;
+      const int64_t at_sums = ((row - first) * passes + pass) * I::width * vectors;
       const uint8_t* const x = planes + pass * I::width * vectors * 4;
       typename I::Register sum[vectors];
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) sum[v] = add ? I::load(out + v * I::width) : I::zero();
-      for (int64_t i = starts[row]; i < starts[row + 1]; ++i) {
+      for (int v = 0; v < vectors; ++v) {
+        sum[v] = added != nullptr ? I::load(added + at_sums + v * I::width) : I::zero();
+      }
+      for (int64_t i = starts[at]; i < starts[at + 1]; ++i) {
         const uint8_t* const line = x + offsets[weights.quads[i]];
         const auto w = I::weights(weights.values[i]);
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v) sum[v] = I::dot(sum[v], I::bytes(line + v * I::width * 4), w);
       }
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) I::store(out + v * I::width, sum[v]);
+      keep(row, pass, sum);
     }
   }
+}
+
+template <class I>
+[[gnu::always_inline]] inline void store(const typename I::Register (&sum)[I::vectors], int32_t* to) {
+#pragma GCC unroll 8
+  for (int v = 0; v < I::vectors; ++v) I::store(to + v * I::width, sum[v]);
+}
+
+template <class I>
+void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
+              const int64_t* offsets, int32_t* sums) {
+  const auto keep = [&](int64_t row, int pass, const auto& sum) __attribute__((always_inline)) {
+    store<I>(sum, sums + (row - first) * tile_positions + pass * I::width * I::vectors);
+  };
+  multiply_rows<I>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+}
+
+template <class I, auto write>
+void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
+                 const int64_t* offsets, const int32_t* sums, const Results& to) {
+  alignas(64) int32_t all[tile_positions];
+  const auto keep = [&](int64_t row, int pass, const auto& sum) __attribute__((always_inline)) {
+    store<I>(sum, all + pass * I::width * I::vectors);
+    if ((pass + 1) * I::width * I::vectors == tile_positions) write(all, to, row);
+  };
+  multiply_rows<I>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
 }
 
 // `V` is the float vector of the same width (f32_vector_*.h).
@@ -41,6 +74,29 @@ void scale(const int32_t* sums, int32_t offset, float scale, const float* steps,
   for (int64_t j = 0; j < tile_positions; j += V::width) {
     const auto factor = V::multiply(V::set(scale), V::load(steps + j));
     V::store(out + j, V::fma(I::floats(sums + j, offset), factor, V::set(bias)));
+  }
+}
+
+// In plain loops over runs of results, which a compiler makes into vectors of what the file is compiled for.
+template <auto scale>
+void write(const int32_t* sums, const Results& to, int64_t row) {
+  alignas(64) float scaled[tile_positions];
+  scale(sums, to.offsets[row], to.scales[row], to.steps, to.bias == nullptr ? 0.0f : to.bias[row], scaled);
+  for (int64_t v = 0; v < tile_positions / 16; ++v) {
+    const int64_t output = row * to.n + to.outputs[v];
+    float* y = to.y + output;
+    const float* residual = to.residual == nullptr ? nullptr : to.residual + output;
+    for (uint32_t left = to.lanes[v]; left != 0;) {
+      const int begin = std::countr_zero(left), length = std::countr_one(left >> begin);
+      float* const from = scaled + 16 * v + begin;
+      for (int i = 0; residual != nullptr && i < length; ++i) from[i] += residual[i];
+      for (int i = 0; to.activation != Activation::none && i < length; ++i) from[i] = from[i] < 0 ? 0 : from[i];
+      for (int i = 0; to.activation == Activation::relu6 && i < length; ++i) from[i] = from[i] > 6 ? 6 : from[i];
+      for (int i = 0; i < length; ++i) y[i] = from[i];
+      y += length;
+      residual = residual == nullptr ? nullptr : residual + length;
+      left &= ~0u << begin << length;
+    }
   }
 }
 

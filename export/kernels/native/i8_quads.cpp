@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "cpu.h"
 #include "quantize.h"
@@ -13,12 +14,14 @@ int64_t block_columns(Grouping grouping) {
   return grouping == Grouping::quads ? lines / 4 * 4 : lines / 16 * 12;
 }
 
-Quads::Quads(const int8_t* integers, int64_t rows, int64_t columns, Grouping grouping)
-    : rows_(rows), blocks_((columns + block_columns(grouping) - 1) / block_columns(grouping)) {
+Quads::Quads(const int8_t* integers, int64_t rows, int64_t columns, Grouping grouping, int64_t together)
+    : grouping_(grouping), rows_(rows), blocks_((columns + block_columns(grouping) - 1) / block_columns(grouping)) {
   const int64_t wide = block_columns(grouping);
   for (int64_t block = 0; block < blocks_; ++block) {
     const int64_t begin = block * wide, end = std::min(columns, begin + wide);
-    for (int64_t row = 0; row < rows; ++row) {
+    const std::vector<int32_t> order = sorted(integers, columns, begin, end, together);
+    order_.insert(order_.end(), order.begin(), order.end());
+    for (const int32_t row : order) {
       starts_.push_back(static_cast<int64_t>(values_.size()));
       const int8_t* const of = integers + row * columns;
       if (grouping == Grouping::quads) add_quads(of, begin, end);
@@ -33,6 +36,32 @@ Quads::Quads(const int8_t* integers, int64_t rows, int64_t columns, Grouping gro
   }
   quads_.shrink_to_fit();
   values_.shrink_to_fit();
+}
+
+// By groups in columns [begin, end), most first.
+std::vector<int32_t> Quads::sorted(const int8_t* integers, int64_t columns, int64_t begin, int64_t end,
+                                   int64_t together) const {
+  std::vector<int32_t> order(static_cast<size_t>(rows_)), groups(order.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (const int32_t row : order) {
+    const int8_t* const of = integers + row * columns;
+    int32_t& count = groups[static_cast<size_t>(row)];
+    if (grouping_ == Grouping::scattered) {
+      count = static_cast<int32_t>((end - begin - std::count(of + begin, of + end, int8_t{0}) + 3) / 4);
+    } else {
+      for (int64_t k = begin; k < end; k += 4) {
+        count += std::any_of(of + k, of + std::min(end, k + 4), [](int8_t weight) { return weight != 0; });
+      }
+    }
+  }
+  for (auto first = order.begin(); first != order.end();) {
+    const auto past = first + std::min<int64_t>(together, order.end() - first);
+    std::stable_sort(first, past, [&](int32_t a, int32_t b) {
+      return groups[static_cast<size_t>(a)] > groups[static_cast<size_t>(b)];
+    });
+    first = past;
+  }
+  return order;
 }
 
 void Quads::add_quads(const int8_t* row, int64_t begin, int64_t end) {
@@ -62,11 +91,11 @@ void Quads::add_scattered(const int8_t* row, int64_t begin, int64_t end) {
 }
 
 QuadView Quads::view() const {
-  return {rows_, blocks_, starts_.data(), quads_.data(), values_.data(), offsets_.data()};
+  return {rows_, blocks_, order_.data(), starts_.data(), quads_.data(), values_.data(), offsets_.data()};
 }
 
 size_t Quads::bytes() const {
-  return starts_.size() * 8 + quads_.size() * 2 + values_.size() * 4 + offsets_.size() * 4;
+  return order_.size() * 4 + starts_.size() * 8 + quads_.size() * 2 + values_.size() * 4 + offsets_.size() * 4;
 }
 
 }  // namespace sparsify

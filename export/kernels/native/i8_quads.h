@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "i8_memory.h"
+#include "problem.h"
 
 namespace sparsify {
 
@@ -21,10 +22,12 @@ inline constexpr int64_t tile_positions = 64;  // results of a row that stay in 
 // Columns of a block, whose activations of a tile stay in the first cache. A multiple of 4.
 int64_t block_columns(Grouping grouping);
 
-// What the loops read. Blocks of columns one after the other, rows one after the other in each, groups in order.
+// What the loops read. Blocks of columns one after the other, rows one after the other in each, groups in order. Of so
+// many rows as are multiplied together, those with more groups come first: loops change their length rarely.
 struct QuadView {
   int64_t rows, blocks;
-  const int64_t* starts;     // [blocks][rows + 1]
+  const int32_t* order;      // [blocks][rows] which row comes
+  const int64_t* starts;     // [blocks][rows + 1] of the rows in that order
   const uint16_t* quads;     // of a group: the number of its quad in the row, or, scattered, of its four columns
   const uint32_t* values;    // its four integers, the first column's in the lowest byte
   const int32_t* offsets;    // [rows] -128 * sum of the row's weights: takes the activations' zero point out again
@@ -32,16 +35,20 @@ struct QuadView {
 
 class Quads {
  public:
-  // integers: int8 [rows][columns]; at most 65536 columns.
-  Quads(const int8_t* integers, int64_t rows, int64_t columns, Grouping grouping);
+  // integers: int8 [rows][columns]; at most 65536 columns. Rows are sorted `together` at a time.
+  Quads(const int8_t* integers, int64_t rows, int64_t columns, Grouping grouping, int64_t together);
   QuadView view() const;
   size_t bytes() const;
 
  private:
+  std::vector<int32_t> sorted(const int8_t* integers, int64_t columns, int64_t begin, int64_t end,
+                              int64_t together) const;
   void add_quads(const int8_t* row, int64_t begin, int64_t end);
   void add_scattered(const int8_t* row, int64_t begin, int64_t end);
 
+  Grouping grouping_;
   int64_t rows_, blocks_;
+  std::vector<int32_t> order_;
   std::vector<int64_t> starts_;
   std::vector<uint16_t> quads_;
   std::vector<uint32_t> values_;
@@ -51,17 +58,36 @@ class Quads {
 // `count` quads become four planes of bytes, `stride` apart. Up to 64 more of each are read and written.
 using SpreadQuads = void (*)(const uint8_t* quads, int64_t count, uint8_t* bytes, int64_t stride);
 
+// What becomes of sums: of a position's and row's, float(sum + offset) * (scale * step) + bias, residual, activation.
+struct Results {
+  const int32_t* offsets;  // [rows]
+  const float* scales;     // [rows] of the weights
+  const float* bias;       // [rows], or null
+  const float* steps;      // [tile_positions] of the activations
+  const uint16_t* lanes;   // [4] which of 16 positions are results
+  const int64_t* outputs;  // [4] the first of them, of a row
+  int64_t n;               // from a row of y to the next
+  const float* residual;   // as y, or null
+  float* y;
+  Activation activation;   // none, relu or relu6
+};
+
 // What an instruction set's file offers. Integers and roundings are the same in all.
 struct QuadLoops {
   Grouping grouping;
-  // sums[row - first][0, tile_positions) = (or, where `add`, +=) products of block `block`, rows [first, first +
-  // count). `planes` is where the tile begins and offsets[quad], or offsets[column], the distance of a line of
-  // activations from it.
+  // sums[row - first][0, tile_positions) = (or, where `add`, +=) products of block `block` of the rows that lie from
+  // `first` to first + count in its order, a range whose rows were sorted together. `planes` is where the tile begins
+  // and offsets[quad], or offsets[column], the distance of a line of activations from it. Scattered, a row's sums may
+  // lie in another order.
   void (*multiply)(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add,
                    const uint8_t* planes, const int64_t* offsets, int32_t* sums);
-  // out[j] = float(sum of position j + offset) * (scale * steps[j]) + bias, for j in [0, tile_positions). Scattered,
-  // sums may lie in another order.
+  // The same of the last block: to y. `sums` are only read, where `add`.
+  void (*multiply_to)(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add,
+                      const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to);
+  // out[j] = float(sum of position j + offset) * (scale * steps[j]) + bias, for j in [0, tile_positions).
   void (*scale)(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out);
+  // One row's sums to y.
+  void (*write)(const int32_t* sums, const Results& to, int64_t row);
   SpreadQuads spread;  // null unless scattered
 };
 

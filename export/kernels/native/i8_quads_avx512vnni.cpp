@@ -2,6 +2,7 @@
 #include "i8_quad_loops.h"
 #include "i8_row_loops.h"
 #include "i8_spread_avx512.h"
+#include "i8_write_avx512.h"
 
 namespace sparsify {
 namespace {
@@ -44,10 +45,23 @@ void gather(const uint8_t* planes, const int64_t* offsets, const int32_t* column
   }
 }
 
+void write(const int32_t* sums, const Results& to, int64_t row) {
+  __m512i sum[4];
+#pragma GCC unroll 4
+  for (int v = 0; v < 4; ++v) sum[v] = Integers::load(sums + 16 * v);
+  write_row(sum, to, row);
+}
+
+void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
+                 const int64_t* offsets, const int32_t* sums, const Results& to) {
+  const auto keep = [&](int64_t row, int, const auto& sum) __attribute__((always_inline)) { write_row(sum, to, row); };
+  quad_loops::multiply_rows<Integers>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+}
+
 }  // namespace
 
-const QuadLoops avx512vnni_quads = {Grouping::quads, quad_loops::multiply<Integers>,
-                                    quad_loops::scale<Integers, avx512::Vector>, nullptr};
+const QuadLoops avx512vnni_quads = {Grouping::quads, quad_loops::multiply<Integers>, multiply_to,
+                                    quad_loops::scale<Integers, avx512::Vector>, write, nullptr};
 const RowLoops avx512vnni_rows = {row_loops::multiply<Integers>, gather, spread, &avx512vnni_quads};
 
 }  // namespace sparsify

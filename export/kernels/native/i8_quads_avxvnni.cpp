@@ -19,10 +19,13 @@ struct Integers {
   }
 };
 
+constexpr auto scale = quad_loops::scale<Integers, avx2::Vector>;
+constexpr auto write = quad_loops::write<scale>;
+
 }  // namespace
 
-const QuadLoops avxvnni_quads = {Grouping::quads, quad_loops::multiply<Integers>,
-                                 quad_loops::scale<Integers, avx2::Vector>, nullptr};
+const QuadLoops avxvnni_quads = {
+    Grouping::quads, quad_loops::multiply<Integers>, quad_loops::multiply_to<Integers, write>, scale, write, nullptr};
 const RowLoops avxvnni_rows = {row_loops::multiply<Integers>, row_loops::gather<Integers>, row_loops::spread<Integers>,
                                &avxvnni_quads};
 

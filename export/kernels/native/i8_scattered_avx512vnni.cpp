@@ -8,20 +8,28 @@
 #include "f32_vector_avx512.h"
 #include "i8_quads.h"
 #include "i8_spread_avx512.h"
+#include "i8_write_avx512.h"
 
 namespace sparsify {
 namespace {
 
 __m512i line(const uint8_t* p) { return _mm512_loadu_si512(p); }
 
-void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-              const int64_t* offsets, int32_t* sums) {
+// Calls keep(row, sum) with the sums in registers.
+template <class Keep>
+[[gnu::always_inline]] inline void multiply_rows(const QuadView& weights, int64_t block, int64_t first, int64_t count,
+                                                 const int32_t* added, const uint8_t* planes, const int64_t* offsets,
+                                                 Keep&& keep) {
   const int64_t* starts = weights.starts + block * (weights.rows + 1);
-  for (int64_t row = first; row < first + count; ++row, sums += tile_positions) {
+  const int32_t* order = weights.order + block * weights.rows;
+  for (int64_t at = first; at < first + count; ++at) {
+    const int64_t row = order[at];
     __m512i sum[4];
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) sum[v] = add ? _mm512_loadu_si512(sums + 16 * v) : _mm512_setzero_si512();
-    for (int64_t i = starts[row]; i < starts[row + 1]; ++i) {
+    for (int v = 0; v < 4; ++v) {
+      sum[v] = added ? _mm512_loadu_si512(added + (row - first) * tile_positions + 16 * v) : _mm512_setzero_si512();
+    }
+    for (int64_t i = starts[at]; i < starts[at + 1]; ++i) {
       const uint16_t* const column = weights.quads + 4 * i;
       const __m512i a = line(planes + offsets[column[0]]), b = line(planes + offsets[column[1]]);
       const __m512i c = line(planes + offsets[column[2]]), d = line(planes + offsets[column[3]]);
@@ -36,16 +44,39 @@ void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t cou
         high = _mm512_dpbusd_epi32(high, _mm512_unpackhi_epi16(ab[half], cd[half]), w);
       }
     }
-#pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) _mm512_storeu_si512(sums + 16 * v, sum[v]);
+    keep(row, sum);
   }
+}
+
+void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
+              const int64_t* offsets, int32_t* sums) {
+  const auto keep = [&](int64_t row, const __m512i (&sum)[4]) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) _mm512_storeu_si512(sums + (row - first) * tile_positions + 16 * v, sum[v]);
+  };
+  multiply_rows(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+}
+
+void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
+                 const int64_t* offsets, const int32_t* sums, const Results& to) {
+  const auto keep = [&](int64_t row, __m512i (&sum)[4]) __attribute__((always_inline)) {
+    turn(sum);
+    write_row(sum, to, row);
+  };
+  multiply_rows(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+}
+
+// In the positions' order.
+[[gnu::always_inline]] inline void load(const int32_t* sums, __m512i (&sum)[4]) {
+#pragma GCC unroll 4
+  for (int v = 0; v < 4; ++v) sum[v] = _mm512_loadu_si512(sums + 16 * v);
+  turn(sum);
 }
 
 void scale(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out) {
   using Vector = avx512::Vector;
   __m512i sum[4];
-  for (int v = 0; v < 4; ++v) sum[v] = _mm512_loadu_si512(sums + 16 * v);
-  turn(sum);
+  load(sums, sum);
   for (int v = 0; v < 4; ++v) {
     const __m512 whole = _mm512_cvtepi32_ps(_mm512_add_epi32(sum[v], _mm512_set1_epi32(offset)));
     const __m512 factor = Vector::multiply(Vector::set(scale), Vector::load(steps + 16 * v));
@@ -53,8 +84,14 @@ void scale(const int32_t* sums, int32_t offset, float scale, const float* steps,
   }
 }
 
+void write(const int32_t* sums, const Results& to, int64_t row) {
+  __m512i sum[4];
+  load(sums, sum);
+  write_row(sum, to, row);
+}
+
 }  // namespace
 
-const QuadLoops avx512vnni_scattered = {Grouping::scattered, multiply, scale, spread};
+const QuadLoops avx512vnni_scattered = {Grouping::scattered, multiply, multiply_to, scale, write, spread};
 
 }  // namespace sparsify

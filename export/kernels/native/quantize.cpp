@@ -59,6 +59,10 @@ void quads(const float* const x[4], const float* inverse, int64_t count, uint32_
   }
 }
 
+void bytes(const float* x, const float* inverse, int64_t count, uint8_t* out) {
+  for (int64_t j = 0; j < count; ++j) out[j] = static_cast<uint8_t>(byte_of(x[j], inverse[j]));
+}
+
 void transpose(const uint32_t* from, int64_t from_stride, int64_t rows, int64_t columns, uint32_t* to,
                int64_t to_stride) {
   for (int64_t column = 0; column < columns; ++column) {
@@ -66,7 +70,7 @@ void transpose(const uint32_t* from, int64_t from_stride, int64_t rows, int64_t 
   }
 }
 
-constexpr Quantizer PORTABLE = {token, absmax, absmax_of_columns, quads, transpose};
+constexpr Quantizer PORTABLE = {token, absmax, absmax_of_columns, quads, bytes, transpose};
 
 }  // namespace
 

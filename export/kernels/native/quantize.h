@@ -36,6 +36,8 @@ using AbsmaxOfColumns = void (*)(const float* x, int64_t stride, int64_t rows, i
 // A quad is one position's bytes of four channels, the first in the lowest byte: out[j] from x[i][j], i in [0, 4), for
 // j in [0, count). A null x[i] is a channel of zeros. inverse[j] is the position's 127 / absmax.
 using QuantizeQuads = void (*)(const float* const x[4], const float* inverse, int64_t count, uint32_t* out);
+// One channel's bytes: out[j] from x[j], for j in [0, count). Up to 63 more are written.
+using QuantizeBytes = void (*)(const float* x, const float* inverse, int64_t count, uint8_t* out);
 // to[column * to_stride + row] = from[row * from_stride + column].
 using TransposeQuads = void (*)(const uint32_t* from, int64_t from_stride, int64_t rows, int64_t columns, uint32_t* to,
                                 int64_t to_stride);
@@ -45,6 +47,7 @@ struct Quantizer {
   Absmax absmax;
   AbsmaxOfColumns absmax_of_columns;
   QuantizeQuads quads;
+  QuantizeBytes bytes;
   TransposeQuads transpose;
 };
 
