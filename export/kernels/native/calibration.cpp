@@ -117,74 +117,114 @@ double cycle_of(const Loops& loops, double multiply) {
   return std::min(2 * loops.width * multiply, took / static_cast<double>(STEPS * LATENCY));
 }
 
-// Rows of `count` groups each over 64 quads, of which they take some, times a tile; the sums come from the second cache.
-double groups_ns(const QuadLoops& loops, int32_t count) {
-  constexpr int64_t ROWS = 512, QUADS = 64, COLUMNS = 4 * QUADS;
-  const bool scattered = loops.grouping == Grouping::scattered;
-  std::vector<int8_t> integers(ROWS * COLUMNS);
-  for (int64_t r = 0; r < ROWS; ++r) {
-    for (int64_t i = 0; i < 4 * count; ++i) {
-      const int64_t spread = (r * 29 + i * COLUMNS / (4 * count)) % COLUMNS;
-      const int64_t quad = (r * 29 + i / 4 * QUADS / count) % QUADS;
-      integers[static_cast<size_t>(r * COLUMNS + (scattered ? spread : 4 * quad + i % 4))] = 1;
-    }
+// Rows of `count` groups each over 64 quads, of which they take some.
+class SampleGroups {
+ public:
+  SampleGroups(const QuadLoops& loops, int32_t count)
+      : loops_(loops), step_((scattered() ? 3 : 9) * 64),  // odd lines, as planes are
+        weights_(integers(count).data(), ROWS, COLUMNS, loops.grouping, ROWS),
+        planes_(static_cast<size_t>(COLUMNS * step_)), sums_(ROWS * tile_positions), y_(ROWS * POSITIONS),
+        steps_(halves(tile_positions)), scales_(ROWS, 0.5f) {
+    for (int64_t i = 0; i < (scattered() ? COLUMNS : QUADS); ++i) offsets_.push_back(i * step_);
   }
-  const Quads weights(integers.data(), ROWS, COLUMNS, loops.grouping, ROWS);
-  const int64_t step = (scattered ? 3 : 9) * 64;  // odd lines, as planes are
-  std::vector<int64_t> offsets;
-  for (int64_t i = 0; i < (scattered ? COLUMNS : QUADS); ++i) offsets.push_back(i * step);
-  const AlignedArray<uint8_t> planes(static_cast<size_t>(COLUMNS * step));
-  AlignedArray<int32_t> sums(ROWS * tile_positions);
-  const QuadView view = weights.view();
-  const double took = quickest([&] {
-    loops.multiply(view, 0, 0, ROWS, true, planes.data(), offsets.data(), sums.data());
-  });
-  return took / ROWS;
-}
 
-// Bands of 16 rows of tiles of 64 positions, each finished by write(scaled, row, position).
-template <class Write>
-double results_ns(const QuadLoops& loops, int64_t rows, int64_t positions, Write&& write) {
-  constexpr int64_t BAND = 16;
-  const AlignedArray<int32_t> sums(BAND * tile_positions);
-  const AlignedArray<float> steps = halves(tile_positions);
-  AlignedArray<float> scaled(BAND * tile_positions);
-  const double took = quickest([&] {
-    for (int64_t position = 0; position < positions; position += tile_positions) {
-      for (int64_t band = 0; band < rows; band += BAND) {
-        for (int64_t at = 0; at < BAND * tile_positions; at += tile_positions) {
-          loops.scale(sums.data() + at, 0, 0.5f, steps.data(), 0.0f, scaled.data() + at);
-        }
-        write(scaled.data(), band, position);
+  // Times a tile; the sums come from the second cache.
+  double multiplied() {
+    const QuadView view = weights_.view();
+    return quickest([&] {
+      loops_.multiply(view, 0, 0, ROWS, true, planes_.data(), offsets_.data(), sums_.data());
+    }) / ROWS;
+  }
+
+  // Times the tiles of an image that fills half of the second cache.
+  double multiplied_to() {
+    constexpr int64_t SOME = 128, VECTORS = tile_positions / 16;
+    const QuadView view = weights_.view();
+    const std::vector<uint16_t> lanes(VECTORS, 0xffff);
+    const double took = quickest([&] {
+      for (int64_t first = 0; first < POSITIONS; first += tile_positions) {
+        int64_t outputs[VECTORS];
+        for (int64_t v = 0; v < VECTORS; ++v) outputs[v] = first + 16 * v;
+        const Results to{view.offsets, scales_.data(), scales_.data(), steps_.data(), lanes.data(), outputs, POSITIONS,
+                         nullptr, y_.data(), Activation::relu};
+        loops_.multiply_to(view, 0, 0, SOME, false, planes_.data(), offsets_.data(), nullptr, to);
+      }
+    });
+    return took / (SOME * (POSITIONS / tile_positions));
+  }
+
+ private:
+  static constexpr int64_t ROWS = 512, QUADS = 64, COLUMNS = 4 * QUADS, POSITIONS = 1024;
+
+  bool scattered() const { return loops_.grouping == Grouping::scattered; }
+
+  std::vector<int8_t> integers(int32_t count) const {
+    std::vector<int8_t> all(ROWS * COLUMNS);
+    for (int64_t r = 0; r < ROWS; ++r) {
+      for (int64_t i = 0; i < 4 * count; ++i) {
+        const int64_t spread = (r * 29 + i * COLUMNS / (4 * count)) % COLUMNS;
+        const int64_t quad = (r * 29 + i / 4 * QUADS / count) % QUADS;
+        all[static_cast<size_t>(r * COLUMNS + (scattered() ? spread : 4 * quad + i % 4))] = 1;
       }
     }
-  });
-  return took / static_cast<double>(rows * positions);
-}
+    return all;
+  }
+
+  const QuadLoops& loops_;
+  int64_t step_;
+  Quads weights_;
+  std::vector<int64_t> offsets_;
+  AlignedArray<uint8_t> planes_;
+  AlignedArray<int32_t> sums_;
+  AlignedArray<float> y_, steps_;
+  std::vector<float> scales_;
+};
 
 double token_result_ns(const QuadLoops& loops) {
-  constexpr int64_t ROWS = 256;
-  AlignedArray<float> y(ROWS * tile_positions);
-  return results_ns(loops, ROWS, tile_positions, [&](const float* scaled, int64_t row, int64_t) {
-    quantizer().transpose(reinterpret_cast<const uint32_t*>(scaled), tile_positions, 16, tile_positions,
-                          reinterpret_cast<uint32_t*>(y.data() + row), ROWS);
-  });
-}
-
-double position_result_ns(const QuadLoops& loops) {
-  constexpr int64_t ROWS = 256, POSITIONS = 3136;  // 3.2 MB
-  AlignedArray<float> y(ROWS * POSITIONS);
-  return results_ns(loops, ROWS, POSITIONS, [&](const float* scaled, int64_t row, int64_t position) {
-    for (int64_t r = 0; r < 16; ++r) {
-      std::copy_n(scaled + r * tile_positions, tile_positions, y.data() + (row + r) * POSITIONS + position);
+  constexpr int64_t ROWS = 256, BAND = 16;
+  const AlignedArray<int32_t> sums(BAND * tile_positions);
+  const AlignedArray<float> steps = halves(tile_positions);
+  AlignedArray<float> scaled(BAND * tile_positions), y(ROWS * tile_positions);
+  const double took = quickest([&] {
+    for (int64_t row = 0; row < ROWS; row += BAND) {
+      for (int64_t at = 0; at < BAND * tile_positions; at += tile_positions) {
+        loops.scale(sums.data() + at, 0, 0.5f, steps.data(), 0.0f, scaled.data() + at);
+      }
+      quantizer().transpose(reinterpret_cast<const uint32_t*>(scaled.data()), tile_positions, BAND, tile_positions,
+                            reinterpret_cast<uint32_t*>(y.data() + row), ROWS);
     }
   });
+  return took / static_cast<double>(ROWS * tile_positions);
 }
 
 GroupCalibration measure_groups(const QuadLoops& loops) {
   constexpr int32_t FEW = 4, MANY = 32;
-  const double few = groups_ns(loops, FEW), many = groups_ns(loops, MANY), group = (many - few) / (MANY - FEW);
-  return {group, std::max(group, few - FEW * group), token_result_ns(loops), position_result_ns(loops)};
+  SampleGroups some(loops, FEW);
+  const double few = some.multiplied(), group = (SampleGroups(loops, MANY).multiplied() - few) / (MANY - FEW);
+  return {group, std::max(group, few - FEW * group), token_result_ns(loops),
+          std::max(group, some.multiplied_to() - FEW * group)};
+}
+
+QuantizeCalibration measure_quantizer() {
+  constexpr int64_t CHANNELS = 128, POSITIONS = 1024;
+  const AlignedArray<float> x = halves(CHANNELS * POSITIONS);
+  AlignedArray<float> inverse = halves(POSITIONS);
+  AlignedArray<uint8_t> planes(CHANNELS * POSITIONS);
+  const Quantizer& with = quantizer();
+  const auto per_activation = [&](auto&& quantise) {
+    return quickest([&] {
+      with.absmax_of_columns(x.data(), POSITIONS, CHANNELS, POSITIONS, inverse.data());
+      for (int64_t c = 0; c < CHANNELS; c += 4) quantise(x.data() + c * POSITIONS, planes.data() + c * POSITIONS);
+    }) / (CHANNELS * POSITIONS);
+  };
+  const double quads = per_activation([&](const float* from, uint8_t* to) {
+    const float* const channels[4] = {from, from + POSITIONS, from + 2 * POSITIONS, from + 3 * POSITIONS};
+    with.quads(channels, inverse.data(), POSITIONS, reinterpret_cast<uint32_t*>(to));
+  });
+  const double bytes = per_activation([&](const float* from, uint8_t* to) {
+    for (int64_t i = 0; i < 4; ++i) with.bytes(from + i * POSITIONS, inverse.data(), POSITIONS, to + i * POSITIONS);
+  });
+  return {quads, bytes};
 }
 
 }  // namespace
@@ -217,6 +257,11 @@ const GroupCalibration& calibration(const QuadLoops& loops) {
   const auto found = known.find(&loops);
   if (found != known.end()) return found->second;
   return known.emplace(&loops, measure_groups(loops)).first->second;
+}
+
+const QuantizeCalibration& quantize_calibration() {
+  static const QuantizeCalibration once = measure_quantizer();
+  return once;
 }
 
 TileCalibration measure_tiles() {

@@ -27,11 +27,19 @@ Calibration measure(const f32::Loops& loops);  // anew
 struct GroupCalibration {
   double group;  // of one group, its activations in the first cache
   double row;    // of beginning and ending a row of a block, its sums fetched and kept
-  double token_result;     // of one result: scaled, turned and written
-  double position_result;  // the same of an image that the second cache does not keep, which is not turned
+  double token_result;  // of one result: scaled, turned and written
+  double position_row;  // of a row of the last block where lanes are positions: its results written to the second cache
 };
 
 const GroupCalibration& calibration(const QuadLoops& loops);
+
+// Nanoseconds of one activation of an image in the second cache: the largest magnitude sought, then quantised.
+struct QuantizeCalibration {
+  double quads;
+  double bytes;  // to planes of single channels
+};
+
+const QuantizeCalibration& quantize_calibration();
 
 // Nanoseconds on AMX tiles, likewise. A product is 16 x 16 x 64 multiplications of bytes.
 struct TileCalibration {

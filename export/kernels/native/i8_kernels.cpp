@@ -56,14 +56,30 @@ Work work(const Weights& weights, const Shape& shape) {
   return of;
 }
 
-// Of one call that takes so many cycles to multiply: with quantising, laying out and writing, and with what comes from
-// and goes to memory.
+// What comes from and goes to memory that the second cache does not keep.
+double streamed(const Work& of) {
+  const double bytes = std::max(0.0, 4 * (of.inputs + of.outputs) - 0.5 * cpu().l2_bytes);
+  return bytes * calibration(f32::best_loops()).stream_byte;
+}
+
+// Of one call that takes so many cycles to multiply: with quantising, laying out and writing, and with memory.
 double nanoseconds(const Work& of, const Shape& shape, double multiplying) {
-  const f32::Loops& loops = f32::best_loops();
   const double around = QUANTISE * of.inputs + PLANE_BYTE * of.planes + RESULT * of.outputs + GROUP * of.groups;
-  const double streamed = std::max(0.0, 4 * (of.inputs + of.outputs) - 0.5 * cpu().l2_bytes);
-  const double all = (multiplying + around) * cycle_ns(loops) + streamed * calibration(loops).stream_byte;
+  const double all = (multiplying + around) * cycle_ns(f32::best_loops()) + streamed(of);
   return all / std::max(1, shape.threads);
+}
+
+// The same where lanes are positions, of nanoseconds with which results are written.
+double of_positions(const Work& of, const Shape& shape, double multiplying, double quantised) {
+  const double cycles = PLANE_BYTE * of.planes + GROUP * of.groups;
+  const double all = multiplying + quantised * of.inputs + cycles * cycle_ns(f32::best_loops()) + streamed(of);
+  return all / std::max(1, shape.threads);
+}
+
+// A tile's lines of 64 bytes that are copied, where taps see planes across the lines of the cache.
+double copied(const Work& of, double lines) {
+  const double tiles = std::ceil(of.positions / tile_positions);
+  return of.groups * lines * tiles * calibration(f32::best_loops()).pack;
 }
 
 #if defined(__x86_64__)
@@ -154,19 +170,25 @@ double groups_of_four(const Weights& weights, const Work& of, Grouping grouping)
 }
 
 // A row of a tile of 64 positions takes `group` nanoseconds for each group of four weights, and `row` for each block.
-double by_groups(const Weights& weights, const Shape& shape, Grouping grouping, const GroupCalibration& takes) {
+double by_groups(const Weights& weights, const Shape& shape, Grouping grouping, const GroupCalibration& takes,
+                 double quantised) {
   const Work of = work(weights, shape);
   const double blocks = std::ceil(of.columns / block_columns(grouping));
-  const double row = takes.group * groups_of_four(weights, of, grouping) + takes.row * blocks;
   const double rows = of.groups * of.rows * std::ceil(of.positions / tile_positions);
-  const double cycle = cycle_ns(f32::best_loops());
-  const double result = shape.layout == Layout::token_major ? takes.token_result : takes.position_result;
-  return nanoseconds(of, shape, (row * rows + result * of.outputs) / cycle);
+  const double groups = takes.group * groups_of_four(weights, of, grouping) * rows;
+  if (shape.layout == Layout::token_major) {
+    const double multiplying = groups + takes.row * blocks * rows + takes.token_result * of.outputs;
+    return nanoseconds(of, shape, multiplying / cycle_ns(f32::best_loops()));
+  }
+  const double ends = (takes.row * (blocks - 1) + takes.position_row) * rows;
+  return of_positions(of, shape, groups + ends + (of.taps > 1 ? copied(of, of.columns) : 0), quantised);
 }
 
 template <const QuadLoops& loops>
 double by_measured_groups(const Weights& weights, const Shape& shape) {
-  return by_groups(weights, shape, loops.grouping, calibration(loops));
+  const QuantizeCalibration& quantised = quantize_calibration();
+  const bool scattered = loops.grouping == Grouping::scattered;
+  return by_groups(weights, shape, loops.grouping, calibration(loops), scattered ? quantised.bytes : quantised.quads);
 }
 
 bool fits_quads(const Weights& weights) { return is_i8(weights); }
@@ -188,12 +210,17 @@ double by_rows(const Weights& weights, const Shape& shape, const RowLoops& loops
   const double every = of.groups * up_to(of.rows, strip_rows) * of.columns / 4;
   const double quads = chosen ? lines * weights.rows_per_bit() : every;
   const double products = takes.dot * quads * std::ceil(of.positions / 16);
-  const double streamed = 4 * quads * calibration(f32::best_loops()).stream_byte * std::ceil(of.positions / 128);
+  const double read = 4 * quads * calibration(f32::best_loops()).stream_byte * std::ceil(of.positions / 128);
   const double gathered = takes.gather * lines * std::ceil(of.positions / tile_positions);
-  const double result = tokens ? results.token_result : results.position_result;
-  const double multiplying = products + streamed + gathered + result * of.outputs;
-  const double turns = TURNED * of.inputs * ((tokens ? 1 : 0) + (chosen ? 1 : 0));
-  return nanoseconds(of, shape, multiplying / cycle_ns(f32::best_loops()) + turns);
+  const double multiplying = products + read + gathered;
+  if (tokens) {
+    const double turns = TURNED * of.inputs * (chosen ? 2 : 1), cycle = cycle_ns(f32::best_loops());
+    return nanoseconds(of, shape, (multiplying + results.token_result * of.outputs) / cycle + turns);
+  }
+  const double written = results.position_row * of.groups * of.rows * std::ceil(of.positions / tile_positions);
+  const double copies = chosen ? 0 : copied(of, of.columns);
+  return of_positions(of, shape, multiplying + written + copies,
+                      chosen ? quantize_calibration().bytes : quantize_calibration().quads);
 }
 
 template <const RowLoops& loops>
@@ -261,8 +288,9 @@ constexpr KernelInfo PORTABLE = {
     [](const Cpu&, const Weights& weights, const Shape&) { return fits_quads(weights); },
     [](const Weights& weights, const Shape& shape) {
       constexpr double DOT = 54, SCALED = 2;  // cycles of a quad and 16 positions, and of a result
-      const double cycle = cycle_ns(f32::best_loops());
-      return by_groups(weights, shape, Grouping::quads, {4 * DOT * cycle, 0, SCALED * cycle, SCALED * cycle});
+      const double cycle = cycle_ns(f32::best_loops()), result = SCALED * cycle;
+      return by_groups(weights, shape, Grouping::quads, {4 * DOT * cycle, 0, result, result * tile_positions},
+                       QUANTISE * cycle);
     },
     prepare<portable_quads>};
 
