@@ -199,19 +199,21 @@ std::unique_ptr<Prepared> prepare(const Weights& weights, const Shape& shape) {
 }
 
 #if defined(__x86_64__)
-// Columns that a panel does not choose are all multiplied; weights are read once for every two tiles.
+// Weights are read once for every two tiles.
 double by_rows(const Weights& weights, const Shape& shape, const RowLoops& loops) {
   const Work of = work(weights, shape);
   const RowCalibration& takes = calibration(loops);
   const GroupCalibration& results = calibration(*loops.quads);
   const bool tokens = shape.layout == Layout::token_major;
-  const bool chosen = shares_columns(weights.pattern);
-  const double lines = chosen ? static_cast<double>(kept_groups(weights, 4)) : 0;
-  const double every = of.groups * up_to(of.rows, strip_rows) * of.columns / 4;
-  const double quads = chosen ? lines * weights.rows_per_bit() : every;
+  const bool shared = shares_columns(weights.pattern);
+  const bool chosen = chooses_columns(weights.pattern, static_cast<int64_t>(of.channels));
+  // Quads of one panel after the other, and those times rows.
+  const double every = std::ceil((chosen ? of.channels * of.taps : of.columns) / 4) * of.groups;
+  const double lines = shared ? static_cast<double>(kept_groups(weights, 4)) : every * std::ceil(of.rows / 64);
+  const double quads = shared ? lines * weights.rows_per_bit() : every * up_to(of.rows, strip_rows);
   const double products = takes.dot * quads * std::ceil(of.positions / 16);
   const double read = 4 * quads * calibration(f32::best_loops()).stream_byte * std::ceil(of.positions / 128);
-  const double gathered = takes.gather * lines * std::ceil(of.positions / tile_positions);
+  const double gathered = (chosen ? takes.gather * lines : 0) * std::ceil(of.positions / tile_positions);
   const double multiplying = products + read + gathered;
   if (tokens) {
     const double turns = TURNED * of.inputs * (chosen ? 2 : 1), cycle = cycle_ns(f32::best_loops());

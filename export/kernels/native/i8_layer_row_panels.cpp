@@ -1,6 +1,6 @@
 // Layers of panels of rows (i8_row_panels.h), any layout: activations become planes of quads (i8_planes.h), which are
 // laid out once more as lines of a tile of 64 positions, one for each quad of a panel. Where panels keep columns of
-// their own, planes are spread to bytes of single channels first, and a panel's lines are gathered from those, a block
+// their own, planes are of bytes of single channels, and a panel's lines are gathered from those, a block
 // of quads at a time; else a tile's lines are copied once and serve every panel.
 //
 // Loops: blocks of one or two tiles, shared over the threads; panels; tiles; blocks of 96 quads, whose lines stay in
@@ -85,13 +85,14 @@ void multiply_tiles(const Ready& ready, Range tiles, Range panels) {
 class RowPanelLayer final : public Prepared {
  public:
   RowPanelLayer(const RowLoops& loops, const Weights& weights, const Shape& shape)
-      : loops_(loops), groups_(weights, shape, shares_columns(weights.pattern)),
-        scales_(weights.scales, weights.scales + weights.rows) {
+      : loops_(loops), groups_(weights, shape), scales_(weights.scales, weights.scales + weights.rows) {
+    groups_.spread = chooses_columns(weights.pattern, groups_.channels);
     const std::vector<int32_t> order = plane_order(groups_.channels, groups_.taps);
     const AlignedArray<int8_t> integers = dense_integers(weights, order);
     const int64_t columns = static_cast<int64_t>(order.size()), rows = groups_.rows;
     for (int64_t g = 0; g < groups_.count; ++g) {
-      panels_.emplace_back(integers.data() + g * rows * columns, rows, columns, weights.pattern);
+      panels_.emplace_back(integers.data() + g * rows * columns, rows, columns, weights.pattern,
+                           groups_.spread);
     }
   }
 

@@ -24,9 +24,13 @@ int64_t strips_of(int64_t rows, int64_t height, int64_t panel) {
 
 bool shares_columns(Pattern pattern) { return pattern == Pattern::rows_16 || pattern == Pattern::rows_32; }
 
-RowPanels::RowPanels(const int8_t* integers, int64_t rows, int64_t columns, Pattern pattern)
-    : rows_(rows), height_(panel_height(pattern)), panels_((rows + height_ - 1) / height_),
-      whole_(!shares_columns(pattern)) {
+bool chooses_columns(Pattern pattern, int64_t channels) {
+  const int64_t filled_up = (channels + 3) / 4 * 4;
+  return shares_columns(pattern) || 8 * (filled_up - channels) >= filled_up;
+}
+
+RowPanels::RowPanels(const int8_t* integers, int64_t rows, int64_t columns, Pattern pattern, bool chosen)
+    : rows_(rows), height_(panel_height(pattern)), panels_((rows + height_ - 1) / height_), whole_(!chosen) {
   if (whole_) {
     quads_ = columns / 4;
     for (int64_t panel = 0; panel < panels_; ++panel) starts_.push_back((panel + 1) * quads_);

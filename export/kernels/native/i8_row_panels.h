@@ -1,7 +1,8 @@
 // int8 weights for dot products of quads without AMX: panels of rows that multiply the same columns.
 //
 // Of rows_16 and rows_32 a panel is 16 or 32 rows with the columns that any of them keeps, four by four, wherever they
-// are. Of every other pattern it is 64 rows with all columns. A quad's dword is a row's weights in its four columns,
+// are. Of every other pattern it is 64 rows, with all columns, or chosen likewise where many of those only fill quads
+// of channels up, as of an image's three. A quad's dword is a row's weights in its four columns,
 // the first one's in the lowest byte; dwords lie [panel][block of 96 quads][strip of 4 rows][quad][row].
 #pragma once
 
@@ -31,13 +32,16 @@ struct RowPanelView {
   const int32_t* offsets;   // [rows] -128 * sum of the row's weights: takes the activations' zero point out again
 };
 
-// Whether rows keep and drop their columns together; then each panel chooses columns of its own.
+// Whether rows keep and drop their columns together.
 bool shares_columns(Pattern pattern);
+
+// Whether each panel chooses columns of its own; `channels` are those of a group.
+bool chooses_columns(Pattern pattern, int64_t channels);
 
 class RowPanels {
  public:
   // integers: int8 [rows][columns], columns a multiple of four.
-  RowPanels(const int8_t* integers, int64_t rows, int64_t columns, Pattern pattern);
+  RowPanels(const int8_t* integers, int64_t rows, int64_t columns, Pattern pattern, bool chosen);
   RowPanelView view() const;
   size_t bytes() const;
 
