@@ -132,7 +132,7 @@ class SampleGroups {
   double multiplied() {
     const QuadView view = weights_.view();
     return quickest([&] {
-      loops_.multiply(view, 0, 0, ROWS, true, planes_.data(), offsets_.data(), sums_.data());
+      loops_.multiply(view, 0, 0, ROWS, tile_positions / 16, true, planes_.data(), offsets_.data(), sums_.data());
     }) / ROWS;
   }
 
@@ -147,7 +147,7 @@ class SampleGroups {
         for (int64_t v = 0; v < VECTORS; ++v) outputs[v] = first + 16 * v;
         const Results to{view.offsets, scales_.data(), scales_.data(), steps_.data(), lanes.data(), outputs, POSITIONS,
                          nullptr, y_.data(), Activation::relu};
-        loops_.multiply_to(view, 0, 0, SOME, false, planes_.data(), offsets_.data(), nullptr, to);
+        loops_.multiply_to(view, 0, 0, SOME, VECTORS, false, planes_.data(), offsets_.data(), nullptr, to);
       }
     });
     return took / (SOME * (POSITIONS / tile_positions));

@@ -75,10 +75,10 @@ void fill_planes(const Problem& problem, const PlaneMap& map, int64_t channels, 
   }
 }
 
-void fill_byte_planes(const Problem& problem, const PlaneMap& map, int64_t channels, SpreadQuads spread, uint8_t* bytes,
+void fill_byte_planes(const Problem& problem, const PlaneMap& map, int64_t channels, const ToBytes& to, uint8_t* bytes,
                       float* steps, Pool& pool) {
   if (problem.layout == Layout::channel_major) {
-    fill_channel_major_bytes(map, problem.x, channels, problem.n, bytes, steps, pool);
+    fill_channel_major_bytes(map, problem.x, channels, problem.n, to.quantize, bytes, steps, pool);
   } else if (problem.layout == Layout::image) {
     fill_image_bytes(map, problem.image, problem.x, scale_image(problem, map, channels, steps), bytes, pool);
   } else {  // tokens have to be turned, which takes four bytes of each at a time
@@ -86,7 +86,7 @@ void fill_byte_planes(const Problem& problem, const PlaneMap& map, int64_t chann
     fill_token_major(map, problem.x, channels, problem.n, quads, steps, pool);
     for_shares(pool, map.planes, [&](Range mine) {
       for (int64_t i = mine.begin; i < mine.end; ++i) {
-        spread(quads + i * map.plane, map.plane / 4, bytes + 4 * i * map.byte_plane, map.byte_plane);
+        to.spread(quads + i * map.plane, map.plane / 4, bytes + 4 * i * map.byte_plane, map.byte_plane);
       }
     });
   }

@@ -36,8 +36,15 @@ struct Bands {
 void fill_planes(const Problem& problem, const PlaneMap& map, int64_t channels, uint8_t* planes, float* steps,
                  Pool& pool);
 
+// How activations become planes of bytes: positions of 1x1 kernels are quantised by one, tokens' quads spread by the
+// other, both turned or neither. An image's are never turned.
+struct ToBytes {
+  QuantizeBytes quantize;
+  SpreadQuads spread;
+};
+
 // The same to planes of bytes, of a map that was spread out: map.spread_bytes() of them.
-void fill_byte_planes(const Problem& problem, const PlaneMap& map, int64_t channels, SpreadQuads spread, uint8_t* bytes,
+void fill_byte_planes(const Problem& problem, const PlaneMap& map, int64_t channels, const ToBytes& to, uint8_t* bytes,
                       float* steps, Pool& pool);
 
 }  // namespace sparsify

@@ -57,11 +57,11 @@ void lay_phase(const PlaneMap& map, const Image& image, int64_t phase, const uin
 
 }  // namespace
 
-void fill_channel_major_bytes(const PlaneMap& map, const float* x, int64_t channels, int64_t n, uint8_t* bytes,
-                              float* steps, Pool& pool) {
+void fill_channel_major_bytes(const PlaneMap& map, const float* x, int64_t channels, int64_t n, QuantizeBytes quantize,
+                              uint8_t* bytes, float* steps, Pool& pool) {
   for_scaled_positions(x, channels, n, steps, pool, [&](int64_t first, int64_t count, const float* inverse) {
     for (int64_t c = 0; c < channels; ++c) {
-      quantizer().bytes(x + c * n + first, inverse, count, bytes + c * map.byte_plane + first);
+      quantize(x + c * n + first, inverse, count, bytes + c * map.byte_plane + first);
     }
   });
 }

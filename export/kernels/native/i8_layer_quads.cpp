@@ -2,7 +2,6 @@
 // are multiplied with all rows. Positions' results are written from registers; tokens' sums are finished 16 rows at a
 // time, while they are in L1.
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "epilogue.h"
@@ -23,18 +22,12 @@ struct Ready {
   const uint8_t* planes;   // of quads, or of bytes
   int64_t position_bytes;  // in a plane: 4, or 1
   const std::vector<int64_t>& offsets;  // of quads, or of columns
-  // Where a tile's line of each is copied to before a block is multiplied; empty where planes are read in place.
+  // Where a tile's line of each is copied to before a block is multiplied: as the taps of a kernel see planes, they lie
+  // across the lines of the cache, and each is loaded for many rows. Empty where planes are read in place.
   const std::vector<int64_t>& places;
   int64_t block_lines;     // of a block of columns
   QuadView weights;
 };
-
-// A block's lines of a tile side by side: as the taps of a kernel see planes, they lie across the lines of the cache,
-// and each is loaded for many rows.
-template <size_t bytes>
-void copy_lines(const Ready& ready, const uint8_t* planes, Range lines, uint8_t* to) {
-  for (int64_t i = lines.begin; i < lines.end; ++i, to += bytes) std::memcpy(to, planes + ready.offsets[i], bytes);
-}
 
 // Rows that are multiplied together, sorted: of tokens, those that are turned together.
 int64_t together_of(Layout layout) { return layout == Layout::token_major ? band_rows : 64; }
@@ -43,6 +36,7 @@ void multiply_tile(const Ready& ready, int64_t tile, Range rows) {
   const QuadView& weights = ready.weights;
   const QuadLoops& loops = ready.bands.loops;
   const int64_t position = tile * tile_positions, line = tile_positions * ready.position_bytes;
+  const int64_t sixteens = (std::min(tile_positions, ready.bands.map.positions - position) + 15) / 16;
   const uint8_t* const planes = ready.planes + position * ready.position_bytes;
   const bool tokens = ready.bands.problem.layout == Layout::token_major, in_place = ready.places.empty();
   const bool one = weights.blocks == 1;  // then tokens' sums go no farther than a band, those of positions nowhere
@@ -54,17 +48,17 @@ void multiply_tile(const Ready& ready, int64_t tile, Range rows) {
   for (int64_t block = 0; block < weights.blocks; ++block) {
     const Range lines{block * ready.block_lines,
                       std::min(static_cast<int64_t>(ready.places.size()), (block + 1) * ready.block_lines)};
-    if (!in_place && line == 64) copy_lines<64>(ready, planes, lines, copies);
-    if (!in_place && line == 256) copy_lines<256>(ready, planes, lines, copies);
+    if (!in_place) loops.copy(planes, ready.offsets.data() + lines.begin, lines.count(), copies);
     const bool last = block + 1 == weights.blocks;
     const int64_t together = tokens ? band_rows : rows.count();
     for (int64_t first = rows.begin; first < rows.end; first += together) {
       const int64_t count = std::min(together, rows.end - first);
       int32_t* const band = one ? sums : sums + (first - rows.begin) * tile_positions;
       if (last && !tokens) {
-        loops.multiply_to(weights, block, first, count, block > 0, x, offsets, band, ready.bands.results(position));
+        const Results to = ready.bands.results(position);
+        loops.multiply_to(weights, block, first, count, sixteens, block > 0, x, offsets, band, to);
       } else {
-        loops.multiply(weights, block, first, count, block > 0, x, offsets, band);
+        loops.multiply(weights, block, first, count, sixteens, block > 0, x, offsets, band);
         if (last) ready.bands.finish(position, first, count, band);
       }
     }
@@ -86,7 +80,8 @@ class QuadLayer final : public Prepared {
       quads_.emplace_back(integers.data() + g * rows * columns, rows, columns, loops.grouping,
                           together_of(shape.layout));
     }
-    const int64_t lines = groups_.taps == 1 ? 0 : columns / (scattered_ ? 1 : 4);
+    const bool in_place = shape.layout != Layout::image || (groups_.taps == 1 && !scattered_);
+    const int64_t lines = in_place ? 0 : columns / (scattered_ ? 1 : 4);
     for (int64_t i = 0; i < lines; ++i) places_.push_back(i % block_lines_ * tile_positions * (scattered_ ? 1 : 4));
   }
 
@@ -109,7 +104,8 @@ class QuadLayer final : public Prepared {
     uint8_t* const planes = thread_scratch(Scratch::activations, static_cast<size_t>(bytes));
     float* const steps =
         reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(tiles * tile_positions) * 4));
-    if (scattered_) fill_byte_planes(problem, map, groups_.channels, loops_.spread, planes, steps, pool);
+    const ToBytes turned{quantizer().turned_bytes, loops_.spread};
+    if (scattered_) fill_byte_planes(problem, map, groups_.channels, turned, planes, steps, pool);
     else fill_planes(problem, map, groups_.channels, planes, steps, pool);
     const QuadView weights = quads_[static_cast<size_t>(group)].view();
     const float* const scales = scales_.data() + group * groups_.rows;
@@ -134,7 +130,7 @@ class QuadLayer final : public Prepared {
   Groups groups_;
   std::vector<float> scales_;
   int64_t block_lines_;
-  std::vector<int64_t> places_;  // empty where there is one tap
+  std::vector<int64_t> places_;  // empty where planes are read in place
   std::vector<Quads> quads_;
 };
 

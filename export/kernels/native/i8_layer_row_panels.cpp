@@ -117,7 +117,7 @@ class RowPanelLayer final : public Prepared {
     float* const steps =
         reinterpret_cast<float*>(thread_scratch(Scratch::scales, static_cast<size_t>(tiles * tile_positions) * 4));
     if (weights.whole) fill_planes(problem, map, groups_.channels, planes, steps, pool);
-    else fill_byte_planes(problem, map, groups_.channels, loops_.spread, planes, steps, pool);
+    else fill_byte_planes(problem, map, groups_.channels, {quantizer().bytes, loops_.spread}, planes, steps, pool);
     const float* const scales = scales_.data() + group * groups_.rows;
     const Ready ready{{problem, map, steps, scales, weights.offsets, weights.rows, *loops_.quads},
                       loops_, weights, planes, (weights.whole ? map.offsets : map.byte_offsets).data()};

@@ -8,23 +8,23 @@
 #pragma once
 
 #include <bit>
+#include <cstring>
 
 #include "i8_quads.h"
 
 namespace sparsify::quad_loops {
 
-// Calls keep(row, pass, sum) with the sums in registers, of I::vectors vectors in each of as many passes as it takes.
-template <class I, class Keep>
+// Calls keep(row, pass, sum) with the sums in registers, of `vectors` vectors in each of as many passes as are given.
+template <class I, int vectors, int passes, class Keep>
 [[gnu::always_inline]] inline void multiply_rows(const QuadView& weights, int64_t block, int64_t first, int64_t count,
                                                  const int32_t* added, const uint8_t* planes, const int64_t* offsets,
                                                  Keep&& keep) {
-  constexpr int vectors = I::vectors, passes = static_cast<int>(tile_positions) / (I::width * vectors);
   const int64_t* starts = weights.starts + block * (weights.rows + 1);
   const int32_t* order = weights.order + block * weights.rows;
   for (int64_t at = first; at < first + count; ++at) {
     const int64_t row = order[at];
     for (int pass = 0; pass < passes; ++pass) {
-      const int64_t at_sums = ((row - first) * passes + pass) * I::width * vectors;
+      const int64_t at_sums = (row - first) * tile_positions + pass * I::width * vectors;
       const uint8_t* const x = planes + pass * I::width * vectors * 4;
       typename I::Register sum[vectors];
 #pragma GCC unroll 8
@@ -42,30 +42,38 @@ template <class I, class Keep>
   }
 }
 
-template <class I>
-[[gnu::always_inline]] inline void store(const typename I::Register (&sum)[I::vectors], int32_t* to) {
+template <class I, int vectors>
+[[gnu::always_inline]] inline void store(const typename I::Register (&sum)[vectors], int32_t* to) {
 #pragma GCC unroll 8
-  for (int v = 0; v < I::vectors; ++v) I::store(to + v * I::width, sum[v]);
+  for (int v = 0; v < vectors; ++v) I::store(to + v * I::width, sum[v]);
 }
 
 template <class I>
-void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-              const int64_t* offsets, int32_t* sums) {
+constexpr int passes_of = static_cast<int>(tile_positions) / (I::width * I::vectors);
+
+template <class I>
+void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t, bool add,
+              const uint8_t* planes, const int64_t* offsets, int32_t* sums) {
   const auto keep = [&](int64_t row, int pass, const auto& sum) __attribute__((always_inline)) {
     store<I>(sum, sums + (row - first) * tile_positions + pass * I::width * I::vectors);
   };
-  multiply_rows<I>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
 }
 
 template <class I, auto write>
-void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-                 const int64_t* offsets, const int32_t* sums, const Results& to) {
+void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t, bool add,
+                 const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
   alignas(64) int32_t all[tile_positions];
   const auto keep = [&](int64_t row, int pass, const auto& sum) __attribute__((always_inline)) {
     store<I>(sum, all + pass * I::width * I::vectors);
-    if ((pass + 1) * I::width * I::vectors == tile_positions) write(all, to, row);
+    if (pass + 1 == passes_of<I>) write(all, to, row);
   };
-  multiply_rows<I>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+}
+
+inline void copy(const uint8_t* planes, const int64_t* offsets, int64_t count, uint8_t* lines) {
+  constexpr int64_t bytes = 4 * tile_positions;
+  for (int64_t i = 0; i < count; ++i) std::memcpy(lines + i * bytes, planes + offsets[i], bytes);
 }
 
 // `V` is the float vector of the same width (f32_vector_*.h).

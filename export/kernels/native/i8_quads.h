@@ -77,18 +77,20 @@ struct QuadLoops {
   Grouping grouping;
   // sums[row - first][0, tile_positions) = (or, where `add`, +=) products of block `block` of the rows that lie from
   // `first` to first + count in its order, a range whose rows were sorted together. `planes` is where the tile begins
-  // and offsets[quad], or offsets[column], the distance of a line of activations from it. Scattered, a row's sums may
-  // lie in another order.
-  void (*multiply)(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add,
+  // and offsets[quad], or offsets[column], the distance of a line of activations from it; what lies behind the tile's
+  // first `sixteens` of 16 positions may be left out.
+  void (*multiply)(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
                    const uint8_t* planes, const int64_t* offsets, int32_t* sums);
   // The same of the last block: to y. `sums` are only read, where `add`.
-  void (*multiply_to)(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add,
+  void (*multiply_to)(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
                       const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to);
   // out[j] = float(sum of position j + offset) * (scale * steps[j]) + bias, for j in [0, tile_positions).
   void (*scale)(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out);
   // One row's sums to y.
   void (*write)(const int32_t* sums, const Results& to, int64_t row);
-  SpreadQuads spread;  // null unless scattered
+  // A tile's lines of some quads or columns side by side, as they are multiplied.
+  void (*copy)(const uint8_t* planes, const int64_t* offsets, int64_t count, uint8_t* lines);
+  SpreadQuads spread;  // null unless scattered, when lines are multiplied turned (quantize.h), and it turns them
 };
 
 extern const QuadLoops portable_quads;

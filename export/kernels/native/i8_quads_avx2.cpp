@@ -38,7 +38,7 @@ constexpr auto write = quad_loops::write<scale>;
 }  // namespace
 
 const QuadLoops avx2_quads = {Grouping::quads, quad_loops::multiply<Integers>, quad_loops::multiply_to<Integers, write>,
-                              scale, write, nullptr};
+                              scale, write, quad_loops::copy, nullptr};
 const RowLoops avx2_rows = {row_loops::multiply<Integers>, row_loops::gather<Integers>, row_loops::spread<Integers>,
                             &avx2_quads};
 

@@ -31,11 +31,7 @@ struct Integers {
   _mm512_store_si512(line + 192, _mm512_unpackhi_epi16(high, high_2));
 }
 
-// Dwords 4 i + j become 4 j + i: then what interleave does in each 16 bytes leaves positions in their order.
-__m512i turned_dwords(__m512i v) {
-  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
-}
-
+// Turned, what interleave does in each 16 bytes leaves positions in their order.
 void gather(const uint8_t* planes, const int64_t* offsets, const int32_t* columns, int64_t quads, uint8_t* lines) {
   for (int64_t q = 0; q < quads; ++q, columns += 4, lines += line_bytes) {
     __m512i column[4];
@@ -52,16 +48,30 @@ void write(const int32_t* sums, const Results& to, int64_t row) {
   write_row(sum, to, row);
 }
 
-void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-                 const int64_t* offsets, const int32_t* sums, const Results& to) {
+void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
+              const uint8_t* planes, const int64_t* offsets, int32_t* sums) {
+  const auto keep = [&](int64_t row, int, const auto& sum) __attribute__((always_inline)) {
+    quad_loops::store<Integers>(sum, sums + (row - first) * tile_positions);
+  };
+  with_vectors(sixteens, [&](auto vectors) {
+    quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
+                                                    keep);
+  });
+}
+
+void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
+                 const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
   const auto keep = [&](int64_t row, int, const auto& sum) __attribute__((always_inline)) { write_row(sum, to, row); };
-  quad_loops::multiply_rows<Integers>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  with_vectors(sixteens, [&](auto vectors) {
+    quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
+                                                    keep);
+  });
 }
 
 }  // namespace
 
-const QuadLoops avx512vnni_quads = {Grouping::quads, quad_loops::multiply<Integers>, multiply_to,
-                                    quad_loops::scale<Integers, avx512::Vector>, write, nullptr};
-const RowLoops avx512vnni_rows = {row_loops::multiply<Integers>, gather, spread, &avx512vnni_quads};
+const QuadLoops avx512vnni_quads = {Grouping::quads, multiply, multiply_to,
+                                    quad_loops::scale<Integers, avx512::Vector>, write, quad_loops::copy, nullptr};
+const RowLoops avx512vnni_rows = {row_loops::multiply<Integers>, gather, spread<false>, &avx512vnni_quads};
 
 }  // namespace sparsify

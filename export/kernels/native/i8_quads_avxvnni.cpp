@@ -25,7 +25,8 @@ constexpr auto write = quad_loops::write<scale>;
 }  // namespace
 
 const QuadLoops avxvnni_quads = {
-    Grouping::quads, quad_loops::multiply<Integers>, quad_loops::multiply_to<Integers, write>, scale, write, nullptr};
+    Grouping::quads, quad_loops::multiply<Integers>, quad_loops::multiply_to<Integers, write>, scale, write,
+    quad_loops::copy, nullptr};
 const RowLoops avxvnni_rows = {row_loops::multiply<Integers>, row_loops::gather<Integers>, row_loops::spread<Integers>,
                                &avxvnni_quads};
 

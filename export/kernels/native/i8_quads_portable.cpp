@@ -21,8 +21,8 @@ void multiply_row(const QuadView& weights, int64_t begin, int64_t end, const uin
   }
 }
 
-void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-              const int64_t* offsets, int32_t* sums) {
+void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t, bool add,
+              const uint8_t* planes, const int64_t* offsets, int32_t* sums) {
   const int64_t* const starts = weights.starts + block * (weights.rows + 1);
   for (int64_t at = first; at < first + count; ++at) {
     int32_t* const of = sums + (weights.order[block * weights.rows + at] - first) * tile_positions;
@@ -39,8 +39,8 @@ void scale(const int32_t* sums, int32_t offset, float scale, const float* steps,
 
 constexpr auto write = quad_loops::write<scale>;
 
-void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-                 const int64_t* offsets, const int32_t* sums, const Results& to) {
+void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t, bool add,
+                 const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
   const int64_t* const starts = weights.starts + block * (weights.rows + 1);
   for (int64_t at = first; at < first + count; ++at) {
     const int64_t row = weights.order[block * weights.rows + at];
@@ -53,6 +53,6 @@ void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t 
 
 }  // namespace
 
-const QuadLoops portable_quads = {Grouping::quads, multiply, multiply_to, scale, write, nullptr};
+const QuadLoops portable_quads = {Grouping::quads, multiply, multiply_to, scale, write, quad_loops::copy, nullptr};
 
 }  // namespace sparsify

@@ -4,7 +4,8 @@
 // Loop order: row, group, the tile's 64 positions. A column's activations of a tile are one line of 64 bytes; four lines
 // are interleaved to 64 quads in eight unpacks, and multiplied with the group's weights by four vpdpbusd. So a weight
 // costs a line's load, two unpacks and one dot product for 64 positions, where fp32 costs four loads with a multiply-add.
-// Unpacks work within 128 bits: of each register's sums, the 16 bytes' positions are 16 apart, until `scale` turns them.
+// Unpacks work within 128 bits, so that of each register's sums, positions of 16 bytes would be 16 apart: lines are kept
+// turned (quantize.h), and sums come out in order.
 #include "f32_vector_avx512.h"
 #include "i8_quads.h"
 #include "i8_spread_avx512.h"
@@ -15,8 +16,8 @@ namespace {
 
 __m512i line(const uint8_t* p) { return _mm512_loadu_si512(p); }
 
-// Calls keep(row, sum) with the sums in registers.
-template <class Keep>
+// Calls keep(row, sum) with the sums of as many vectors in registers.
+template <int vectors, class Keep>
 [[gnu::always_inline]] inline void multiply_rows(const QuadView& weights, int64_t block, int64_t first, int64_t count,
                                                  const int32_t* added, const uint8_t* planes, const int64_t* offsets,
                                                  Keep&& keep) {
@@ -24,9 +25,9 @@ template <class Keep>
   const int32_t* order = weights.order + block * weights.rows;
   for (int64_t at = first; at < first + count; ++at) {
     const int64_t row = order[at];
-    __m512i sum[4];
+    __m512i sum[vectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) {
+    for (int v = 0; v < vectors; ++v) {
       sum[v] = added ? _mm512_loadu_si512(added + (row - first) * tile_positions + 16 * v) : _mm512_setzero_si512();
     }
     for (int64_t i = starts[at]; i < starts[at + 1]; ++i) {
@@ -36,62 +37,63 @@ template <class Keep>
       const __m512i w = _mm512_set1_epi32(static_cast<int>(weights.values[i]));
       const __m512i ab[2] = {_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)};
       const __m512i cd[2] = {_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d)};
-#pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) {
-        __m512i& low = sum[2 * half];
-        __m512i& high = sum[2 * half + 1];
-        low = _mm512_dpbusd_epi32(low, _mm512_unpacklo_epi16(ab[half], cd[half]), w);
-        high = _mm512_dpbusd_epi32(high, _mm512_unpackhi_epi16(ab[half], cd[half]), w);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        const __m512i quads = v % 2 == 0 ? _mm512_unpacklo_epi16(ab[v / 2], cd[v / 2])
+                                         : _mm512_unpackhi_epi16(ab[v / 2], cd[v / 2]);
+        sum[v] = _mm512_dpbusd_epi32(sum[v], quads, w);
       }
     }
     keep(row, sum);
   }
 }
 
-void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-              const int64_t* offsets, int32_t* sums) {
-  const auto keep = [&](int64_t row, const __m512i (&sum)[4]) __attribute__((always_inline)) {
+template <int vectors>
+[[gnu::always_inline]] inline void store(const __m512i (&sum)[vectors], int32_t* to) {
 #pragma GCC unroll 4
-    for (int v = 0; v < 4; ++v) _mm512_storeu_si512(sums + (row - first) * tile_positions + 16 * v, sum[v]);
-  };
-  multiply_rows(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  for (int v = 0; v < vectors; ++v) _mm512_storeu_si512(to + 16 * v, sum[v]);
 }
 
-void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, bool add, const uint8_t* planes,
-                 const int64_t* offsets, const int32_t* sums, const Results& to) {
-  const auto keep = [&](int64_t row, __m512i (&sum)[4]) __attribute__((always_inline)) {
-    turn(sum);
-    write_row(sum, to, row);
+void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
+              const uint8_t* planes, const int64_t* offsets, int32_t* sums) {
+  const auto keep = [&](int64_t row, const auto& sum) __attribute__((always_inline)) {
+    store(sum, sums + (row - first) * tile_positions);
   };
-  multiply_rows(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  with_vectors(sixteens, [&](auto vectors) {
+    multiply_rows<vectors>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  });
 }
 
-// In the positions' order.
-[[gnu::always_inline]] inline void load(const int32_t* sums, __m512i (&sum)[4]) {
-#pragma GCC unroll 4
-  for (int v = 0; v < 4; ++v) sum[v] = _mm512_loadu_si512(sums + 16 * v);
-  turn(sum);
+void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
+                 const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
+  const auto keep = [&](int64_t row, const auto& sum) __attribute__((always_inline)) { write_row(sum, to, row); };
+  with_vectors(sixteens, [&](auto vectors) {
+    multiply_rows<vectors>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  });
 }
 
 void scale(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out) {
   using Vector = avx512::Vector;
-  __m512i sum[4];
-  load(sums, sum);
   for (int v = 0; v < 4; ++v) {
-    const __m512 whole = _mm512_cvtepi32_ps(_mm512_add_epi32(sum[v], _mm512_set1_epi32(offset)));
+    const __m512i sum = _mm512_add_epi32(_mm512_loadu_si512(sums + 16 * v), _mm512_set1_epi32(offset));
     const __m512 factor = Vector::multiply(Vector::set(scale), Vector::load(steps + 16 * v));
-    Vector::store(out + 16 * v, Vector::fma(whole, factor, Vector::set(bias)));
+    Vector::store(out + 16 * v, Vector::fma(_mm512_cvtepi32_ps(sum), factor, Vector::set(bias)));
   }
 }
 
 void write(const int32_t* sums, const Results& to, int64_t row) {
   __m512i sum[4];
-  load(sums, sum);
+#pragma GCC unroll 4
+  for (int v = 0; v < 4; ++v) sum[v] = _mm512_loadu_si512(sums + 16 * v);
   write_row(sum, to, row);
+}
+
+void copy(const uint8_t* planes, const int64_t* offsets, int64_t count, uint8_t* lines) {
+  for (int64_t i = 0; i < count; ++i) _mm512_storeu_si512(lines + 64 * i, turned_dwords(line(planes + offsets[i])));
 }
 
 }  // namespace
 
-const QuadLoops avx512vnni_scattered = {Grouping::scattered, multiply, multiply_to, scale, write, spread};
+const QuadLoops avx512vnni_scattered = {Grouping::scattered, multiply, multiply_to, scale, write, copy, spread<true>};
 
 }  // namespace sparsify

@@ -25,12 +25,21 @@ inline __m512i by_channel(const uint8_t* quads) {
   return _mm512_permutexvar_epi32(fours, _mm512_shuffle_epi8(_mm512_loadu_si512(quads), bytes));
 }
 
-inline void spread(const uint8_t* quads, int64_t count, uint8_t* bytes, int64_t stride) {
+// Dwords 4 i + j become 4 j + i.
+inline __m512i turned_dwords(__m512i v) {
+  return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v);
+}
+
+// Turned (quantize.h) or in order.
+template <bool turned>
+void spread(const uint8_t* quads, int64_t count, uint8_t* bytes, int64_t stride) {
   for (int64_t at = 0; at < count; at += 64, quads += 256, bytes += 64) {
     __m512i channel[4];
     for (int v = 0; v < 4; ++v) channel[v] = by_channel(quads + 64 * v);
     turn(channel);
-    for (int v = 0; v < 4; ++v) _mm512_storeu_si512(bytes + v * stride, channel[v]);
+    for (int v = 0; v < 4; ++v) {
+      _mm512_storeu_si512(bytes + v * stride, turned ? turned_dwords(channel[v]) : channel[v]);
+    }
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <bit>
+#include <type_traits>
 
 #include "f32_vector_avx512.h"
 #include "i8_quads.h"
@@ -9,13 +10,14 @@
 namespace sparsify {
 namespace {
 
-// sum: of 64 positions in order. Results lie side by side in y, so lanes that are none are squeezed out first.
-[[gnu::always_inline]] inline void write_row(const __m512i (&sum)[4], const Results& to, int64_t row) {
+// sum: of as many positions in order. Results lie side by side in y, so lanes that are none are squeezed out first.
+template <int vectors>
+[[gnu::always_inline]] inline void write_row(const __m512i (&sum)[vectors], const Results& to, int64_t row) {
   using V = avx512::Vector;
   const auto scale = V::set(to.scales[row]), bias = V::set(to.bias == nullptr ? 0.0f : to.bias[row]);
   const __m512i offset = _mm512_set1_epi32(to.offsets[row]);
 #pragma GCC unroll 4
-  for (int v = 0; v < 4; ++v) {
+  for (int v = 0; v < vectors; ++v) {
     const __m512 whole = _mm512_cvtepi32_ps(_mm512_add_epi32(sum[v], offset));
     __m512 y = V::fma(whole, V::multiply(scale, V::load(to.steps + 16 * v)), bias);
     const int64_t output = row * to.n + to.outputs[v];
@@ -29,6 +31,15 @@ namespace {
     if (to.activation == Activation::relu6) y = V::smaller(V::set(6.0f), y);
     V::store(to.y + output, lanes, y);
   }
+}
+
+// Calls f with as many vectors, at compile time, as have positions of a tile.
+template <class F>
+void with_vectors(int64_t sixteens, F&& f) {
+  if (sixteens == 1) return f(std::integral_constant<int, 1>());
+  if (sixteens == 2) return f(std::integral_constant<int, 2>());
+  if (sixteens == 3) return f(std::integral_constant<int, 3>());
+  f(std::integral_constant<int, 4>());
 }
 
 }  // namespace

@@ -63,6 +63,13 @@ void bytes(const float* x, const float* inverse, int64_t count, uint8_t* out) {
   for (int64_t j = 0; j < count; ++j) out[j] = static_cast<uint8_t>(byte_of(x[j], inverse[j]));
 }
 
+void turned_bytes(const float* x, const float* inverse, int64_t count, uint8_t* out) {
+  for (int64_t j = 0; j < count; ++j) {
+    const int64_t dword = j % 64 / 4;
+    out[j / 64 * 64 + (dword % 4 * 4 + dword / 4) * 4 + j % 4] = static_cast<uint8_t>(byte_of(x[j], inverse[j]));
+  }
+}
+
 void transpose(const uint32_t* from, int64_t from_stride, int64_t rows, int64_t columns, uint32_t* to,
                int64_t to_stride) {
   for (int64_t column = 0; column < columns; ++column) {
@@ -70,7 +77,7 @@ void transpose(const uint32_t* from, int64_t from_stride, int64_t rows, int64_t 
   }
 }
 
-constexpr Quantizer PORTABLE = {token, absmax, absmax_of_columns, quads, bytes, transpose};
+constexpr Quantizer PORTABLE = {token, absmax, absmax_of_columns, quads, bytes, turned_bytes, transpose};
 
 }  // namespace
 

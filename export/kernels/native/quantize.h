@@ -38,6 +38,7 @@ using AbsmaxOfColumns = void (*)(const float* x, int64_t stride, int64_t rows, i
 using QuantizeQuads = void (*)(const float* const x[4], const float* inverse, int64_t count, uint32_t* out);
 // One channel's bytes: out[j] from x[j], for j in [0, count). Up to 63 more are written.
 using QuantizeBytes = void (*)(const float* x, const float* inverse, int64_t count, uint8_t* out);
+// In turned bytes, of each 64 the four of dword 4 i + j lie at dword 4 j + i.
 // to[column * to_stride + row] = from[row * from_stride + column].
 using TransposeQuads = void (*)(const uint32_t* from, int64_t from_stride, int64_t rows, int64_t columns, uint32_t* to,
                                 int64_t to_stride);
@@ -48,6 +49,7 @@ struct Quantizer {
   AbsmaxOfColumns absmax_of_columns;
   QuantizeQuads quads;
   QuantizeBytes bytes;
+  QuantizeBytes turned_bytes;
   TransposeQuads transpose;
 };
 
