@@ -34,8 +34,8 @@ void copy_steps(uint8_t* to, const uint8_t* from, int64_t step, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = from[i * step];
 }
 
-// One channel [height][width]. Where a stride divides the width, its columns are split first, all rows at once: those of
-// each remainder lie as an image of their own, and short rows are copied whole.
+// One channel [height][width]. Where a stride divides the width, its columns are split first, all rows at once: those
+// of each remainder lie as an image of their own, and short rows are copied whole.
 class Channel {
  public:
   static size_t room(const Image& image) { return 2 * (static_cast<size_t>(image.height) * image.width + 64); }
@@ -117,7 +117,8 @@ void fill_image_bytes(const PlaneMap& map, const Image& image, const float* x, f
       }
       int64_t split = -1;
       for (int64_t i = 0; i < image.stride_y * image.stride_x; ++i) {
-        const int64_t phase = i % image.stride_y * image.stride_x + i / image.stride_y;  // rows of equal columns together
+        // Phases of the same columns follow each other.
+        const int64_t phase = i % image.stride_y * image.stride_x + i / image.stride_y;
         const int64_t number = map.phases[static_cast<size_t>(phase)];
         if (number < 0) continue;
         if (phase % image.stride_x != split) channel.split(split = phase % image.stride_x);

@@ -1,6 +1,6 @@
-// Layers of quads, any layout: activations become planes of quads, or of bytes (i8_planes.h), then tiles of 64 positions
-// are multiplied with all rows. Positions' results are written from registers; tokens' sums are finished 16 rows at a
-// time, while they are in L1.
+// Layers of quads, any layout: activations become planes of quads, or of bytes (i8_planes.h), then tiles of 64
+// positions are multiplied with all rows. Positions' results are written from registers; tokens' sums are finished 16
+// rows at a time, while they are in L1.
 #include <algorithm>
 #include <vector>
 

@@ -55,8 +55,8 @@ void fill_token_major(const PlaneMap& map, const float* x, int64_t columns, int6
 // `absmax` is the image's; x is the group's first channel.
 void fill_image(const PlaneMap& map, const Image& image, const float* x, float absmax, uint8_t* planes, Pool& pool);
 
-// The same as planes of bytes, of a map that was spread out, by Quantizer::bytes or turned_bytes. Planes of channels that
-// only fill up quads stay unwritten.
+// The same as planes of bytes, of a map that was spread out, by Quantizer::bytes or turned_bytes. Planes of channels
+// that only fill up quads stay unwritten.
 void fill_channel_major_bytes(const PlaneMap& map, const float* x, int64_t channels, int64_t n, QuantizeBytes quantize,
                               uint8_t* bytes, float* steps, Pool& pool);
 void fill_image_bytes(const PlaneMap& map, const Image& image, const float* x, float absmax, uint8_t* bytes,

@@ -14,15 +14,17 @@
 
 namespace sparsify::quad_loops {
 
-// Calls keep(row, pass, sum) with the sums in registers, of `vectors` vectors in each of as many passes as are given.
-template <class I, int vectors, int passes, class Keep>
+// Calls keep(row, pass, sum) with the sums in registers, of `vectors` vectors in each of as many passes as are given,
+// and soon(order, left) before each row: the order from there on, and how many rows are left of it.
+template <class I, int vectors, int passes, class Soon, class Keep>
 [[gnu::always_inline]] inline void multiply_rows(const QuadView& weights, int64_t block, int64_t first, int64_t count,
                                                  const int32_t* added, const uint8_t* planes, const int64_t* offsets,
-                                                 Keep&& keep) {
+                                                 Soon&& soon, Keep&& keep) {
   const int64_t* starts = weights.starts + block * (weights.rows + 1);
   const int32_t* order = weights.order + block * weights.rows;
   for (int64_t at = first; at < first + count; ++at) {
     const int64_t row = order[at];
+    soon(order + at, first + count - at);
     for (int pass = 0; pass < passes; ++pass) {
       const int64_t at_sums = (row - first) * tile_positions + pass * I::width * vectors;
       const uint8_t* const x = planes + pass * I::width * vectors * 4;
@@ -42,6 +44,8 @@ template <class I, int vectors, int passes, class Keep>
   }
 }
 
+inline void nothing(const int32_t*, int64_t) {}
+
 template <class I, int vectors>
 [[gnu::always_inline]] inline void store(const typename I::Register (&sum)[vectors], int32_t* to) {
 #pragma GCC unroll 8
@@ -57,7 +61,8 @@ void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t cou
   const auto keep = [&](int64_t row, int pass, const auto& sum) __attribute__((always_inline)) {
     store<I>(sum, sums + (row - first) * tile_positions + pass * I::width * I::vectors);
   };
-  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
+                                             nothing, keep);
 }
 
 template <class I, auto write>
@@ -68,7 +73,8 @@ void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t 
     store<I>(sum, all + pass * I::width * I::vectors);
     if (pass + 1 == passes_of<I>) write(all, to, row);
   };
-  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
+                                             nothing, keep);
 }
 
 inline void copy(const uint8_t* planes, const int64_t* offsets, int64_t count, uint8_t* lines) {

@@ -55,7 +55,7 @@ void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t cou
   };
   with_vectors(sixteens, [&](auto vectors) {
     quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
-                                                    keep);
+                                                    quad_loops::nothing, keep);
   });
 }
 
@@ -63,8 +63,11 @@ void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t 
                  const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
   const auto keep = [&](int64_t row, int, const auto& sum) __attribute__((always_inline)) { write_row(sum, to, row); };
   with_vectors(sixteens, [&](auto vectors) {
+    const auto soon = [&](const int32_t* order, int64_t left) __attribute__((always_inline)) {
+      foresee(to, order, left, vectors);
+    };
     quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
-                                                    keep);
+                                                    soon, keep);
   });
 }
 

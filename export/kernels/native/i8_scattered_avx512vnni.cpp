@@ -16,15 +16,16 @@ namespace {
 
 __m512i line(const uint8_t* p) { return _mm512_loadu_si512(p); }
 
-// Calls keep(row, sum) with the sums of as many vectors in registers.
-template <int vectors, class Keep>
+// Calls keep(row, sum) with the sums of as many vectors in registers, and soon(order, left) before each row.
+template <int vectors, class Soon, class Keep>
 [[gnu::always_inline]] inline void multiply_rows(const QuadView& weights, int64_t block, int64_t first, int64_t count,
                                                  const int32_t* added, const uint8_t* planes, const int64_t* offsets,
-                                                 Keep&& keep) {
+                                                 Soon&& soon, Keep&& keep) {
   const int64_t* starts = weights.starts + block * (weights.rows + 1);
   const int32_t* order = weights.order + block * weights.rows;
   for (int64_t at = first; at < first + count; ++at) {
     const int64_t row = order[at];
+    soon(order + at, first + count - at);
     __m512i sum[vectors];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
@@ -60,7 +61,8 @@ void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t cou
     store(sum, sums + (row - first) * tile_positions);
   };
   with_vectors(sixteens, [&](auto vectors) {
-    multiply_rows<vectors>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+    const auto nothing = [](const int32_t*, int64_t) {};
+    multiply_rows<vectors>(weights, block, first, count, add ? sums : nullptr, planes, offsets, nothing, keep);
   });
 }
 
@@ -68,7 +70,10 @@ void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t 
                  const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
   const auto keep = [&](int64_t row, const auto& sum) __attribute__((always_inline)) { write_row(sum, to, row); };
   with_vectors(sixteens, [&](auto vectors) {
-    multiply_rows<vectors>(weights, block, first, count, add ? sums : nullptr, planes, offsets, keep);
+    const auto soon = [&](const int32_t* order, int64_t left) __attribute__((always_inline)) {
+      foresee(to, order, left, vectors);
+    };
+    multiply_rows<vectors>(weights, block, first, count, add ? sums : nullptr, planes, offsets, soon, keep);
   });
 }
 

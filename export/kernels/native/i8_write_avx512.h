@@ -33,6 +33,15 @@ template <int vectors>
   }
 }
 
+// Fetches the residual of a row that comes soon: rows come in no order that the processor could foresee. `order` is
+// theirs from the present one on, `left` how many they are.
+[[gnu::always_inline]] inline void foresee(const Results& to, const int32_t* order, int64_t left, int vectors) {
+  constexpr int64_t AHEAD = 4;
+  if (to.residual == nullptr || left <= AHEAD) return;
+  const float* const row = to.residual + order[AHEAD] * to.n + to.outputs[0];
+  for (int v = 0; v < vectors; ++v) __builtin_prefetch(row + 16 * v);
+}
+
 // Calls f with as many vectors, at compile time, as have positions of a tile.
 template <class F>
 void with_vectors(int64_t sixteens, F&& f) {
