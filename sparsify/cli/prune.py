@@ -57,7 +57,7 @@ def command(
         typer.Option(
             metavar="WORD|MEAN/STD",
             help="imagenet, standard (fitted to the data), unit, none, or 0.5,0.5,0.5/0.5,0.5,0.5.  [default: of "
-            "pictures as the model's library has it, else standard]",
+            "pictures as the model's library has it, of npz arrays for a model of one's own none, else standard]",
         ),
     ] = None,
     onnx: Annotated[Path | None, typer.Option(help="An ONNX file instead: pruned in the graph, no training.")] = None,

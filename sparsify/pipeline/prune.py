@@ -11,8 +11,8 @@ from sparsify.pipeline.held import held
 from sparsify.pipeline.observer import Observer
 from sparsify.pipeline.outcome import Outcome, stored_outcome
 from sparsify.pipeline.preflight import doubts, preflight_targets
+from sparsify.pipeline.prune_inputs import with_known_input
 from sparsify.pipeline.prune_outcome import write_prune_outcome
-from sparsify.pipeline.prune_pictures import with_published_input
 from sparsify.pipeline.prune_plan import PrunePlan
 from sparsify.pipeline.prune_search import Chosen, Search
 from sparsify.pipeline.scheduler import Scheduler
@@ -47,7 +47,7 @@ def prune(
         Preempted: stopped by a signal, resumable.
         SparsifyError: a stage failed.
     """
-    recipe, pictures = with_published_input(recipe)
+    recipe, fed = with_known_input(recipe)
     with held(recipe, run_dir, observer) as run_folder:
         plan, watcher = PrunePlan.of(recipe), run_folder.observer
         checked = False
@@ -59,7 +59,7 @@ def prune(
                 tell()
 
         def tell() -> None:
-            for note in filter(None, (pictures, *notes)):
+            for note in filter(None, (fed, *notes)):
                 watcher.noted(note)
             for doubt in doubts(recipe):
                 watcher.warned(doubt)
@@ -76,7 +76,7 @@ def prune(
 
 
 def _fed_unasked(dense: Path, data: DataSpec) -> str:
-    """How examples are fed, where neither the recipe nor a library says it; a network may be trained otherwise."""
+    """How examples are fed, where neither the recipe nor the network's source says it; it may be trained otherwise."""
     fed = Preprocessing.found(dense)
     if fed is None or fed.kind == "texts" or "normalize" in data.model_fields_set:
         return ""
@@ -94,8 +94,8 @@ def _stages(plan: PrunePlan, scheduler: Scheduler, root: Path, observer: Observe
     """Search, then make, test, export and time what was chosen."""
     dense = plan.dense()
     scheduler.run([dense])
-    if scheduler.changed and (fed := _fed_unasked(root / dense.path, plan.recipe.data)):
-        observer.noted(fed)
+    if scheduler.changed and (unasked := _fed_unasked(root / dense.path, plan.recipe.data)):
+        observer.noted(unasked)
     if doubt := near_chance(root / dense.path, plan.recipe.data):
         observer.warned(doubt)
     chosen = Search(plan, scheduler, root).run()

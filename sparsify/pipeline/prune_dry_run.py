@@ -12,7 +12,7 @@ from sparsify.data.load import load
 from sparsify.pipeline.dry_run import State, states_of
 from sparsify.pipeline.observer import Silent
 from sparsify.pipeline.preflight import doubts
-from sparsify.pipeline.prune_pictures import with_published_input
+from sparsify.pipeline.prune_inputs import with_known_input
 from sparsify.pipeline.prune_plan import PrunePlan, below
 from sparsify.pipeline.prune_specs import PruneStageSpec
 from sparsify.pipeline.prune_work import look_over
@@ -73,7 +73,7 @@ def dry_run(recipe: PruneRecipe, run_dir: Path | None, *, reuse: tuple[Path, ...
         InputOutputError: the weights or the data are not here.
         CorruptError: a complete stage is damaged, or the weights' file would run code.
     """
-    recipe, _ = with_published_input(recipe)
+    recipe, _ = with_known_input(recipe)
     root = run_dir or Path("runs") / recipe.name
     plan = PrunePlan.of(recipe)
     if root.exists():

@@ -47,7 +47,8 @@ class DataSpec(Spec):
         default="standard",
         description="`unit` scales pixels to [0, 1]; `standard` also subtracts the training mean and divides by the "
         "training deviation, per channel; `imagenet` does so by ImageNet's, a mapping of `mean` and `std` by those "
-        "given; `none` leaves values as they are.",
+        "given; `none` leaves values as they are. Where nothing is said, `sparsify prune` takes `none` for arrays of "
+        "an npz and a model of one's own, and for pictures what the model's library has.",
     )
     image_size: Positive | None = Field(
         default=None,

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from sparsify.pipeline.prune_inputs import with_known_input
+from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.store.network_weights import load_weights
 
 pytestmark = pytest.mark.slow
@@ -64,6 +66,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tu
     monkeypatch.syspath_prepend(tmp_path)
     x = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=np.arange(90) % 3)
+    torch.manual_seed(0)
     tensors = {
         "0.weight": torch.randn(8, 6),
         "0.bias": torch.randn(8),
@@ -84,6 +87,46 @@ def test_a_factory_s_network_is_pruned_recovered_saved_and_exported(
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["latency.onnxruntime-cpu.status"] == "measured"
     assert (tmp_path / "run/model/weights.packed").is_file()
+
+
+def test_arrays_are_fed_to_a_network_of_one_s_own_as_they_lie_and_the_resolved_recipe_says_so(
+    given: Callable[[str], tuple[Any, ...]], sparsify: Sparsify, tmp_path: Path
+):
+    x = np.random.default_rng(1).normal(7, 3, size=(90, 6)).astype(np.float32)
+    tensors = load_file(tmp_path / "net.safetensors")
+    hidden = torch.relu(torch.from_numpy(x) @ tensors["0.weight"].T + tensors["0.bias"])
+    answers = (hidden @ tensors["2.weight"].T + tensors["2.bias"]).argmax(1).numpy()
+    np.savez(tmp_path / "data.npz", x=x, y=answers)
+    asked = ("--sparsity", 0.5, "--recover", "none")
+    scores = {}
+    for word in ("", "standard"):
+        options = ("--run-dir", tmp_path / f"run{word}", *(("--normalize", word) if word else ()))
+        done = sparsify(*given("make"), *asked, *options)
+        assert done.returncode == 0, done.stderr
+        assert ("data: arrays as they lie" in done.stderr) == (word == "")
+        scores[word] = json.loads((tmp_path / f"run{word}/metrics.json").read_text())["network.dense.validation.mean"]
+    assert scores[""] == 1 > scores["standard"]
+    assert "normalize: none" in (tmp_path / "run/resolved.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("trained", "normalize"),
+    [
+        ({"model": "plugin:theirs"}, "none"),
+        ({"model": "somebodys_net:make", "allow_import": ["somebodys_net"]}, "none"),
+        ({"model": "mlp:6-8-5"}, "standard"),
+        ({"model": "torchvision:resnet18"}, "standard"),
+    ],
+    ids=lambda one: one.get("model") if isinstance(one, dict) else one,
+)
+def test_only_arrays_for_a_network_of_one_s_own_are_left_as_they_lie(trained: dict[str, Any], normalize: str):
+    tree = {"kind": "prune", "name": "a", "trained": trained, "target": {"sparsity": 0.5}}
+    recipe, told = with_known_input(PruneRecipe.model_validate({**tree, "data": "npz:a.npz"}))
+    assert (recipe.data.normalize, bool(told)) == (normalize, normalize == "none")
+    assert with_known_input(PruneRecipe.model_validate(recipe.model_dump(mode="json"))) == (recipe, "")
+    for data in ({"source": "npz:a.npz", "normalize": "unit"}, {"source": "digits"}):
+        other = PruneRecipe.model_validate({**tree, "data": data})
+        assert with_known_input(other) == (other, "")
 
 
 def test_a_network_that_has_no_onnx_graph_is_refused_before_anything_is_trained(
@@ -124,5 +167,5 @@ def test_how_arrays_are_fed_is_said_and_a_network_that_zeros_make_infinite_refus
     options = ("--sparsity", 0.95, "--recover", "none", "--run-dir", tmp_path / "run")
     done = sparsify(*given("normalised"), *options)
     assert done.returncode == 2, done.stderr
-    assert "data: arrays 6, (value - [" in done.stderr and "say --normalize (none: values as they lie)" in done.stderr
+    assert "data: arrays as they lie; where the network was trained otherwise, say --normalize" in done.stderr
     assert "Sequential: expected finite outputs on the validation data, got a loss of nan" in done.stderr

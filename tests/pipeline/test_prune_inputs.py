@@ -22,7 +22,7 @@ from sparsify.data.load import load  # noqa: E402
 from sparsify.errors import CorruptError, UsageError  # noqa: E402
 from sparsify.models.sources import open_source  # noqa: E402
 from sparsify.pipeline.names import load_checked_prune  # noqa: E402
-from sparsify.pipeline.prune_pictures import with_published_input  # noqa: E402
+from sparsify.pipeline.prune_inputs import with_known_input  # noqa: E402
 from sparsify.recipe.prune_recipe import PruneRecipe  # noqa: E402
 
 
@@ -84,14 +84,14 @@ def agree(found: set[bytes], wanted: set[bytes]) -> bool:
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "swin_t"])
 def test_a_folder_of_photos_is_fed_as_torchvision_would(photos: Path, name: str):
-    recipe, told = with_published_input(recipe_of(f"torchvision:{name}", f"image-folder:{photos}"))
+    recipe, told = with_known_input(recipe_of(f"torchvision:{name}", f"image-folder:{photos}"))
     assert agree(inputs(recipe), expected(photos, models.get_model_weights(name).DEFAULT.transforms()))
     assert told.startswith("data: pictures as torchvision's IMAGENET1K_V1 has them (image_size, resize, fit")
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_resnet", "mobilenetv3_small_050"])
 def test_a_folder_of_photos_is_fed_as_timm_would(photos: Path, name: str):
-    recipe, told = with_published_input(recipe_of(f"timm:{name}", f"image-folder:{photos}"))
+    recipe, told = with_known_input(recipe_of(f"timm:{name}", f"image-folder:{photos}"))
     config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     assert agree(inputs(recipe), expected(photos, timm.data.create_transform(**config)))
     assert f"centre {config['input_size'][1]}x{config['input_size'][2]}, rgb" in told
@@ -99,7 +99,7 @@ def test_a_folder_of_photos_is_fed_as_timm_would(photos: Path, name: str):
 
 def test_timm_s_squash_is_one_too(photos: Path):
     name = "coat_lite_medium_384"
-    recipe, _ = with_published_input(recipe_of(f"timm:{name}", f"image-folder:{photos}", image_size=32))
+    recipe, _ = with_known_input(recipe_of(f"timm:{name}", f"image-folder:{photos}", image_size=32))
     config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     transform = timm.data.create_transform(**config | {"input_size": (3, 32, 32)})
     assert recipe.data.fit == "squash" and agree(inputs(recipe), expected(photos, transform))
@@ -107,7 +107,7 @@ def test_timm_s_squash_is_one_too(photos: Path):
 
 def test_the_weights_file_tells_which_of_several_it_is(photos: Path):
     found = [
-        with_published_input(recipe_of("torchvision:resnet50", f"image-folder:{photos}", weights))[0].data.resize
+        with_known_input(recipe_of("torchvision:resnet50", f"image-folder:{photos}", weights))[0].data.resize
         for weights in ("resnet50-0676ba61.pth", "resnet50-11ad3fa6.pth", "mine.pth")
     ]
     assert found == [256, 232, 232]
@@ -150,7 +150,7 @@ def even(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_of_photos_is_fed_as_transformers_would(even: Path, vit: Path, kind: str, asked: dict[str, Any]):
     processor = getattr(transformers, f"{kind}ImageProcessorPil")(**asked)
     processor.save_pretrained(vit)
-    recipe, told = with_published_input(recipe_of(f"transformers:{vit}", f"image-folder:{even}"))
+    recipe, told = with_known_input(recipe_of(f"transformers:{vit}", f"image-folder:{even}"))
 
     def transform(picture: Image.Image) -> torch.Tensor:
         return processor(picture, return_tensors="pt")["pixel_values"][0]
@@ -163,7 +163,7 @@ def test_the_logits_are_those_of_transformers_own_pipeline(photos: Path, vit: Pa
     """The default processor resizes by torchvision's kernels, which round otherwise than Pillow's: a level of 255."""
     processor = transformers.ViTImageProcessor(size={"height": 24, "width": 24})
     processor.save_pretrained(vit)
-    recipe, _ = with_published_input(recipe_of(f"transformers:{vit}", f"image-folder:{photos}", weights=None))
+    recipe, _ = with_known_input(recipe_of(f"transformers:{vit}", f"image-folder:{photos}", weights=None))
     module, _ = open_source(f"transformers:{vit}")
     reference = transformers.ViTForImageClassification.from_pretrained(vit).eval()
     data = load(recipe.data, trained=True)
@@ -203,30 +203,30 @@ def test_what_a_folder_says_of_pictures_is_taken_or_refused(
     (vit / "preprocessor_config.json").write_text(json.dumps({**known, "image_std": [0.5] * 3, **told}))
     recipe = recipe_of(f"transformers:{vit}", f"image-folder:{photos}", weights=None)
     if error is None:
-        data = with_published_input(recipe)[0].data
+        data = with_known_input(recipe)[0].data
         assert (data.image_size, data.resize, data.fit, data.interpolation) == (24, 24, "squash", "bilinear")
         return
     with pytest.raises(error, match=re.escape(message)):
-        with_published_input(recipe)
+        with_known_input(recipe)
     (vit / "preprocessor_config.json").unlink()
-    assert with_published_input(recipe) == (recipe, "")
+    assert with_known_input(recipe) == (recipe, "")
 
 
 def test_what_is_spelled_out_stays_and_a_size_keeps_the_share_that_is_cropped(photos: Path):
     source = f"image-folder:{photos}"
     asked = {"image_size": 56, "normalize": "standard"}
-    recipe, told = with_published_input(recipe_of("torchvision:resnet18", source, **asked))
+    recipe, told = with_known_input(recipe_of("torchvision:resnet18", source, **asked))
     data = recipe.data
     assert (data.image_size, data.resize, data.normalize, data.colour) == (56, 64, "standard", "rgb")
     assert "(resize, fit, interpolation, colour): shorter side to 64 (bilinear)" in told
     whole = asked | {"resize": 60, "fit": "squash", "interpolation": "bicubic", "colour": "grey"}
     asked_all = recipe_of("torchvision:resnet18", source, **whole)
-    assert with_published_input(asked_all) == (asked_all, "")
+    assert with_known_input(asked_all) == (asked_all, "")
 
 
 def test_the_resolved_recipe_asks_for_nothing_more(photos: Path):
-    recipe, _ = with_published_input(recipe_of("torchvision:resnet18", f"image-folder:{photos}"))
-    assert with_published_input(PruneRecipe.model_validate(recipe.model_dump(mode="json")))[1] == ""
+    recipe, _ = with_known_input(recipe_of("torchvision:resnet18", f"image-folder:{photos}"))
+    assert with_known_input(PruneRecipe.model_validate(recipe.model_dump(mode="json")))[1] == ""
 
 
 def test_other_data_and_other_sources_keep_the_recipe_s_own_defaults(photos: Path):
@@ -235,7 +235,7 @@ def test_other_data_and_other_sources_keep_the_recipe_s_own_defaults(photos: Pat
         recipe_of("resnet-20", f"image-folder:{photos}"),
         recipe_of("torchvision:r3d_18", f"image-folder:{photos}"),
     ):
-        assert with_published_input(recipe) == (recipe, "")
+        assert with_known_input(recipe) == (recipe, "")
 
 
 @pytest.mark.parametrize(
@@ -247,4 +247,4 @@ def test_other_data_and_other_sources_keep_the_recipe_s_own_defaults(photos: Pat
 )
 def test_what_cannot_be_filled_in_is_refused(photos: Path, model: str, says: str):
     with pytest.raises(UsageError, match=says):
-        with_published_input(recipe_of(model, f"image-folder:{photos}"))
+        with_known_input(recipe_of(model, f"image-folder:{photos}"))

@@ -1,7 +1,9 @@
-"""Pictures of one's own for a network of a library: what the recipe leaves open is as the library itself has it.
+"""What a recipe leaves open of how a network is fed: by whose network it is, and before anything runs.
 
-Otherwise a network trained on ImageNet would be scored, calibrated and recovered on pictures it never saw the like of.
-Torch is imported, with the library, only where there is something to fill in.
+Pictures are fed to a network of a library as the library itself has it; otherwise a network trained on ImageNet would
+be scored, calibrated and recovered on pictures it never saw the like of. Arrays are fed to a network of one's own as
+they lie: whoever wrote both has scaled them as the network was trained on them. Torch is imported, with the library,
+only where there are pictures to fill something in for.
 """
 
 from __future__ import annotations
@@ -9,17 +11,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sparsify.data.catalogue import HF_DATASET, IMAGE_FOLDER, parse_source
+from sparsify.data.catalogue import HF_DATASET, IMAGE_FOLDER, NPZ, parse_source
 from sparsify.models.source_name import SourceName
 from sparsify.recipe.prune_recipe import PruneRecipe
 from sparsify.recipe.spec import DataSpec, MomentsSpec
 
 _LIBRARIES = ("torchvision", "timm", "transformers")
+_OWN = ("import", "plugin")
 _FIELDS = ("image_size", "resize", "fit", "interpolation", "colour", "normalize")
 
 
-def with_published_input(recipe: PruneRecipe) -> tuple[PruneRecipe, str]:
-    """The recipe with every field about pictures filled in, and what was filled in, in words; empty for nothing.
+def with_known_input(recipe: PruneRecipe) -> tuple[PruneRecipe, str]:
+    """The recipe with what it leaves open of its inputs filled in, and what was filled in, in words; empty for nothing.
 
     What the recipe spells out stays; a null is left open.
 
@@ -29,6 +32,9 @@ def with_published_input(recipe: PruneRecipe) -> tuple[PruneRecipe, str]:
         InputOutputError: The data is not there.
     """
     data, name = recipe.data, SourceName.parse(recipe.trained.model)
+    if name.kind in _OWN and parse_source(data.source)[0] == NPZ and "normalize" not in data.model_fields_set:
+        told = "data: arrays as they lie; where the network was trained otherwise, say --normalize (standard, for one)"
+        return recipe.model_copy(update={"data": data.model_copy(update={"normalize": "none"})}), told
     left = [field for field in _FIELDS if field not in data.model_fields_set or getattr(data, field) is None]
     if not left or name.kind not in _LIBRARIES or not _are_pictures(data.source):
         return recipe, ""
