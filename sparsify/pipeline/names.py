@@ -40,9 +40,7 @@ def load_checked(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def load_checked_prune(text: str, name: str, overrides: Sequence[str] = ()) -> PruneRecipe:
     """Load a recipe of `sparsify prune` with every check there is; raises as `load_prune_recipe` does."""
-    recipe = load_prune_recipe(
-        text, name, overrides, (source_exists, targets_exist, sparse_is_heard, trained_exists, words_exist, solver_fits)
-    )
+    recipe = load_prune_recipe(text, name, overrides, PRUNE_CHECKS)
     if recipe.task != "auto":
         return recipe
     return recipe.model_copy(update={"task": task_of(recipe)})
@@ -113,6 +111,18 @@ def solver_fits(tree: Mapping[str, Any]) -> Iterator[Misfit]:
             yield Misfit(("removal", "criterion"), expected=expected, got=got, mend=mend)
 
 
+def criterion_sees(tree: Mapping[str, Any]) -> Iterator[Misfit]:
+    """Whether a criterion that looks at data is left any; recoveries that do have a number of examples of their own."""
+    removal = tree.get("removal")
+    entry = CRITERIA.get(str(removal.get("criterion"))) if isinstance(removal, Mapping) else None
+    if entry is None or entry.needs == "nothing" or not isinstance(removal, Mapping):
+        return
+    calibration = removal.get("calibration")
+    if isinstance(calibration, int) and calibration == 0:
+        expected, mend = f"examples for {entry.name} to look at", "give 512, or take another, such as magnitude"
+        yield Misfit(("removal", "calibration"), expected=expected, got="0", mend=mend)
+
+
 def model_exists(tree: Mapping[str, Any]) -> Iterator[Misfit]:
     """Whether the zoo has the model."""
     yield from _asked(check_model, tree.get("model"), ("model",), "see `sparsify ls models`")
@@ -170,6 +180,15 @@ def sparse_is_heard(tree: Mapping[str, Any]) -> Iterator[Misfit]:
 
 
 NAME_CHECKS: tuple[Check, ...] = (model_exists, source_exists, model_fits, targets_exist, sparse_is_heard)
+PRUNE_CHECKS: tuple[Check, ...] = (
+    source_exists,
+    targets_exist,
+    sparse_is_heard,
+    trained_exists,
+    words_exist,
+    solver_fits,
+    criterion_sees,
+)
 
 
 def _asked(check: Callable[[str], None], value: object, path: tuple[str, ...], mend: str) -> Iterator[Misfit]:

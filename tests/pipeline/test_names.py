@@ -127,6 +127,26 @@ def test_a_criterion_that_solves_for_weights_is_left_to_its_own_mask(removal, wh
 
 
 @pytest.mark.parametrize(
+    ("removal", "fault"),
+    [
+        ({"criterion": "sparsegpt"}, "sparsegpt"),
+        ({"criterion": "wanda"}, "wanda"),
+        ({"criterion": "taylor", "pattern": "channel"}, "taylor"),
+        ({"criterion": "magnitude"}, ""),
+    ],
+    ids=["solver", "inputs", "labels", "weights alone"],
+)
+def test_a_criterion_that_looks_at_data_is_left_examples(removal, fault):
+    tree = {"kind": "prune", "name": "a", "trained": {"model": "lenet-300-100"}, "data": "digits"}
+    tree |= {"target": {"sparsity": 0.5}, "removal": {**removal, "calibration": 0}}
+    if not fault:
+        assert load_checked_prune(json.dumps(tree), "here").removal.calibration == 0
+        return
+    with pytest.raises(RecipeError, match=rf"removal\.calibration: expected examples for {fault} to look at, got 0"):
+        load_checked_prune(json.dumps(tree), "here")
+
+
+@pytest.mark.parametrize(
     ("targets", "fault"),
     [
         ("[onnxruntime-cpu, sparse-cpu]", ""),
