@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.errors import CorruptError, InputOutputError, UsageError
-from sparsify.models.fit import best_fit
+from sparsify.models.fit import Fit, best_fit, nearly
 from sparsify.models.pickle_globals import refused_global
 from sparsify.store.weights import load_tensors
 
@@ -61,13 +61,22 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source: str) -> No
     if fit.faults:
         raise UsageError(
             f"{source}: expected the {len(fit.expected)} tensors of this {type(module).__name__}, got "
-            f"{len(state)} that do not fit: {fit.faults}; is it the checkpoint of another architecture, or "
-            "of another number of classes?"
+            f"{len(state)} that do not fit: {fit.faults}; {_mend(module, state, fit)}"
         )
     state = OrderedDict(fit.state)
     # Some modules (MNASNet) refuse a state that does not say which version of their layout it has: it is this one.
     state._metadata = getattr(module.state_dict(), "_metadata", None)  # pyright: ignore[reportAttributeAccessIssue]
     module.load_state_dict(state, strict=True)
+
+
+def _mend(module: nn.Module, state: Mapping[str, Tensor], fit: Fit) -> str:
+    """What to do about a state that does not fit: a prefix that only some of its keys have is as a rule a trainer's."""
+    near = nearly(module, state)
+    if near is None or near[1].cost >= fit.cost:
+        return "is it the checkpoint of another architecture, or of another number of classes?"
+    prefix, without = near
+    counts = f"0 missing, {without.faults}" if not without.missing else without.faults
+    return f"without `{prefix}`: {counts}; save the network's own keys alone, without `{prefix}`"
 
 
 def _load_pickled(path: Path) -> object:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 PREFIXES = ("module.", "model.", "net.", "network.")
 COMPILED = "_orig_mod."
-SHOWN = 6
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,23 @@ def best_fit(module: nn.Module, state: Mapping[str, Tensor]) -> Fit:
 
 
 def complaint(missing: Sequence[str], unexpected: Sequence[str], misshapen: Sequence[str]) -> str:
-    """`2 missing (a, b); 1 unexpected (c)`: each kind of fault with its count and its first keys; empty for none."""
+    """`2 missing (a, b); 1 unexpected (c)`: each kind of fault with its count and all its keys; empty for none."""
     kinds = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys)
+    return "; ".join(f"{len(keys)} {kind} ({', '.join(keys)})" for kind, keys in kinds.items() if keys)
+
+
+def nearly(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, Fit] | None:
+    """The prefix whose keys alone would fit without it, but for a few, and that fit; None where there is none.
+
+    A LightningModule's checkpoint has the network under `model.`, and beside it what its loss holds.
+    """
+    found: list[tuple[str, Fit]] = []
+    for prefix in (*PREFIXES, COMPILED):
+        shorter = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+        if len(shorter) == len(state) and list(shorter) != list(state):
+            found.append((prefix, _fit(module, shorter)))
+    prefix, fit = min(found, key=lambda one: one[1].cost, default=("", None))
+    return None if fit is None or 2 * len(fit.missing) > len(fit.expected) else (prefix, fit)
 
 
 def _spellings(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
@@ -112,8 +125,3 @@ def _tied(module: nn.Module) -> Iterator[tuple[str, str]]:
         earlier = first.setdefault(id(parameter), name)
         if earlier != name:
             yield earlier, name
-
-
-def _listed(keys: Sequence[str]) -> str:
-    more = f", and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more

@@ -116,9 +116,23 @@ def test_a_prefix_is_not_taken_off_where_keys_would_still_not_fit():
     state = {f"model.{key}": value for key, value in STATE.items()} | {"loss.weight": torch.ones(2)}
     module = network()
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    with pytest.raises(UsageError, match=r"8 missing \(conv\.weight, .*, and 2 more\); 10 unexpected \(model\.conv"):
+    with pytest.raises(UsageError) as refusal:
         load_into(module, state, "net.pt")
     assert same_bits(module.state_dict(), before)
+    lacking = [key for key in STATE if key != "norm.num_batches_tracked"]
+    assert f"8 missing ({', '.join(lacking)}); 10 unexpected (" in str(refusal.value)  # each of them, however many
+    assert "; without `model.`: 0 missing, 1 unexpected (loss.weight); save the network's own keys" in str(
+        refusal.value
+    )
+    state = {key: value for key, value in state.items() if key != "model.conv.bias"}
+    with pytest.raises(UsageError, match=r"; without `model.`: 1 missing \(conv.bias\); 1 unexpected \(loss.weight\);"):
+        load_into(module, state, "net.pt")
+
+
+def test_a_prefix_without_which_no_more_would_fit_is_not_spoken_of():
+    state = {f"model.{key}.other": value for key, value in STATE.items()} | {"loss.weight": torch.ones(2)}
+    with pytest.raises(UsageError, match=r"; is it the checkpoint of another architecture"):
+        load_into(network(), state, "net.pt")
 
 
 def test_missing_unexpected_and_misshapen_keys_are_each_listed():
