@@ -1,4 +1,4 @@
-"""Channels by a criterion: removed for good, or, where the network cannot be followed, held at zero by a mask."""
+"""Channels by a criterion: removed for good, or, where the network cannot be followed, their weights held at zero."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class FewerChannels:
     """A network with fewer channels.
 
     Attributes:
-        module: a new, smaller one; or the one given, with channels at zero.
-        mask: everything that is left; or what is not at zero.
+        module: a new, smaller one; or the one given, in which a masked channel is its bias, whatever the input.
+        mask: everything that is left; or the weights that are not zero.
         history: what `replay` cuts again; empty for a mask.
         report: asked and achieved, widths, what was skipped and why, as JSON values.
-        masked_because: why channels are at zero and not gone; empty where they are gone.
+        masked_because: why channels are masked and not gone; empty where they are gone.
     """
 
     module: nn.Module

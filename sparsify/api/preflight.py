@@ -35,7 +35,7 @@ class PreflightReport:
         pattern: as a recipe writes it.
         rows: every layer with weights, in module order: `prunable`, `coupled` (with which), or `skipped` (why).
         reach: the most that can go of the prunable weights, and the share of MACs that then remains.
-        masked_because: of channels, why they can only be held at zero; empty where they can be removed.
+        masked_because: of channels, why they can only be masked; empty where they can be removed.
     """
 
     pattern: str
@@ -63,7 +63,8 @@ class PreflightReport:
             why = f" with {row.reason}" if row.status == "coupled" else f": {row.reason}" if row.reason else ""
             yield f"{row.module:<{name}}  {row.kind:<{kind}}  {row.width:>6}  {row.status}{why}"
         if self.masked_because:
-            yield f"Channels can only be held at zero, which saves no work: {self.masked_because}"
+            zeros = "their weights are zero, their biases stay, no work is saved"
+            yield f"Channels can only be masked ({zeros}): {self.masked_because}"
         most = f"At most {self.reach.sparsity:.2%} of {self.reach.weights:,} prunable weights can go"
         left = f"{self.reach.macs:.2%} of {self.reach.macs_dense:,} MACs are left then"
         zeros = "zeros leave all MACs to a runtime that is not made for them"
@@ -148,7 +149,7 @@ def _of_mask(
 def _of_channel_mask(
     work: nn.Module, example: Tensor, keep: Sequence[str], overrides: Mapping[str, float], round_to: int, why: str
 ) -> PreflightReport:
-    """Where channels cannot be followed: whole outputs at zero."""
+    """Where channels cannot be followed: the weights of whole outputs at zero."""
     names = prunable(work)
     masked = mask_channels(
         work,

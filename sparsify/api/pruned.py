@@ -28,7 +28,8 @@ class PruneReport:
         metric_dense: what `evaluate` says of the given network; none without it.
         metric: what it says of the pruned one.
         channels: asked and achieved and each layer's width, for channels alone.
-        masked_because: why channels are at zero and still there; empty where they are gone, or never were asked for.
+        masked_because: why channels are masked, which leaves each as its bias, and not gone; empty where they are
+            gone, or never were asked for.
     """
 
     pattern: str
@@ -54,7 +55,8 @@ class Pruned:
     """A pruned network.
 
     Attributes:
-        model: a new module; its removed weights are exactly zero, its removed channels gone.
+        model: a new module; its removed weights are exactly zero, its removed channels gone; masked ones are
+            their biases.
         mask: what to hold while it is trained on (`Masked`); of channels, everything that is left.
         report: what was asked for, and what came.
         history: which channels went, now and in every earlier `prune` of the same network, as JSON; empty where none

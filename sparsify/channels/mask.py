@@ -1,7 +1,7 @@
 """Whole outputs of layers as a mask: what stands in for removed channels where a network cannot be followed.
 
 Their weights are zero and stay where they are, so that nothing else in the network has to fit: no layer is coupled with
-another, none becomes smaller, and no work is saved.
+another, none becomes smaller, and no work is saved. Biases stay, too: a masked output is its bias, whatever the input.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ChannelMask:
 
     mask: Mask
     widths: Mapping[str, Width]
-    """Layer -> its outputs before and after, for every layer that could lose some."""
+    """Layer -> its outputs, and those of them that have weights left, for every layer that could lose some."""
     skipped: Mapping[str, str]
     """Layer -> why all of its outputs stay."""
     asked: float

@@ -18,7 +18,7 @@
 | `export.accuracy_drop` `export.test_accuracy_drop` | the same, where the metric is accuracy |
 | `trial_NN.sparsity` or `.macs`, `.outcome` `.achieved/...` `.drop/...` | the search |
 | `layer.NAME.sparsity` `.shape` `.dense_shape` | |
-| `channels.NAME.before` `.after` `.coupled` | outputs of a layer, and the layers whose outputs went with them |
+| `channels.NAME.before` `.after` `.coupled` | outputs of a layer, those not removed or masked, and its coupled layers |
 | `skipped.NAME` | layers left dense, and why |
 | `size.counted` `.counted_bytes` | what a size is asked of: `onnx`, the target's model.onnx, or `packed`, model/ |
 | `size.*` `latency.TARGET.*` `export.parity.TARGET.*` `environment.*` | as for tickets |

@@ -12,7 +12,15 @@ from sparsify.report.export_section import how_measured, latency_table, sizes_ta
 from sparsify.report.markup import Html, element, join
 from sparsify.report.page import render_page
 from sparsify.report.provenance_section import provenance_section
-from sparsify.report.prune_sentence import achieved_told, asked_told, drop_told, is_share, target_told
+from sparsify.report.prune_sentence import (
+    achieved_told,
+    asked_told,
+    drop_told,
+    is_masked,
+    is_share,
+    pattern_told,
+    target_told,
+)
 from sparsify.report.words import percent
 
 _NETWORK = {"dense": "as it was given", "pruned": "before recovery", "recovered": "after recovery"}
@@ -45,7 +53,7 @@ def _target_section(metrics: Mapping[str, Any]) -> Html:
         ("asked", asked_told(metrics)),
         ("achieved", achieved_told(metrics)),
         ("kept", str(metrics["target.reason"])),
-        ("removed", f"{percent(metrics['export.sparsity'])} of the prunable weights ({metrics['run.pattern']})"),
+        ("removed", f"{percent(metrics['export.sparsity'])} of the prunable weights ({pattern_told(metrics)})"),
         ("work left", f"{percent(metrics['export.macs_fraction'])} of the multiplications, were zeros skipped nowhere"),
         ("drop on validation", f"{drop_told(metrics, 'export.drop')}, dense minus kept, paired example by example"),
         ("drop on test", f"{drop_told(metrics, 'export.test_drop')}, read once"),
@@ -129,8 +137,10 @@ def _channels_section(metrics: Mapping[str, Any]) -> Html | None:
         )
         for name in names
     ]
-    head = ["layer", "channels", "left", "coupled with"]
-    return element("section", element("h2", "Channels"), table(head, rows, numeric=(1, 2)))
+    masked = is_masked(metrics)
+    head = ["layer", "channels", "not masked" if masked else "left", "coupled with"]
+    title = "Channels, masked and not removed" if masked else "Channels"
+    return element("section", element("h2", title), table(head, rows, numeric=(1, 2)))
 
 
 def _layer_rows(metrics: Mapping[str, Any]) -> Iterator[Html]:

@@ -55,6 +55,16 @@ def asked_told(metrics: Mapping[str, Any]) -> str:
     return f"{name} {_UNITS[kind](float(metrics['target.asked']))}"
 
 
+def pattern_told(metrics: Mapping[str, Any]) -> str:
+    """The pattern, and whether its channels were masked for want of a way to remove them."""
+    return f"{metrics['run.pattern']}, masked and not removed" if is_masked(metrics) else str(metrics["run.pattern"])
+
+
+def is_masked(metrics: Mapping[str, Any]) -> bool:
+    """Whether channels are still there, with weights of zero."""
+    return "export.masked_because" in metrics
+
+
 def amount_told(kind: str, value: float) -> str:
     """A value of the target `kind` in its own unit."""
     return _UNITS[kind](value)
@@ -87,7 +97,8 @@ def _target(metrics: Mapping[str, Any]) -> str:
 def _masked(metrics: Mapping[str, Any]) -> str:
     why = metrics.get("export.masked_because")
     emptied = metrics.get("export.emptied")
-    told = [f"channels are masked, not removed, so that no work is saved: {why}"] if why else []
+    zeros = "their weights are zero, their biases stay, no work is saved"
+    told = [f"channels are masked, not removed ({zeros}): {why}"] if why else []
     told += [f"nothing is left of {emptied}, whose output no longer depends on its input"] if emptied else []
     return "; ".join(told)
 

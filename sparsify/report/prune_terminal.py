@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sparsify.report import read
-from sparsify.report.prune_sentence import achieved_told, asked_told, drop_told, is_share
+from sparsify.report.prune_sentence import achieved_told, asked_told, drop_told, is_share, pattern_told
 from sparsify.report.terminal import latency_line, sizes_line, verdict_word
 from sparsify.report.words import percent
 
@@ -36,7 +36,7 @@ def render_prune_terminal(metrics: Mapping[str, Any]) -> RenderableType:
 
 def _networks(metrics: Mapping[str, Any]) -> RenderableType:
     metric = str(metrics["run.metric"]).replace("_", " ")
-    how = f"{metrics['run.pattern']} by {metrics['run.criterion']}, recovery: {metrics['run.recovery']}"
+    how = f"{pattern_told(metrics)} by {metrics['run.criterion']}, recovery: {metrics['run.recovery']}"
     title = Text(f"{metrics['run.name']}: {how}")
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("network")

@@ -97,6 +97,8 @@ def test_what_cannot_be_followed_is_masked_in_whole_outputs_and_says_so():
     sums = model.body.weight.detach().abs().sum(1)
     assert int(rows.sum()) == 4 and sums[rows].min() > sums[~rows].max()
     assert pruned.mask["head.weight"].all() and bool((pruned.model.body.weight[~rows] == 0).all())
+    outputs = pruned.model.body(INPUTS.flatten(1))  # a masked output is its bias
+    assert torch.equal(outputs[:, ~rows], model.body.bias[~rows].expand(len(INPUTS), 4))
     assert pruned.history == [] and "no gradient reaches" in pruned.report.masked_because
     assert pruned.report.skipped == {"head": "layer head gives the network's output"}
     assert pruned.report.sparsity == pruned.mask.sparsity == 64 / 152

@@ -1,4 +1,4 @@
-"""Channels held at zero where a network cannot be followed: which outputs go, counted by hand and by numpy."""
+"""Channels masked where a network cannot be followed: which outputs go, counted by hand and by numpy."""
 
 from __future__ import annotations
 

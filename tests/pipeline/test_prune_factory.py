@@ -152,7 +152,13 @@ def test_channels_of_a_network_that_cannot_be_followed_are_masked_as_asked_and_t
     options = ("--allow-import", "unfollowed_net", "--data", f"npz:{tmp_path / 'data.npz'}", *asked, *QUICK)
     done = sparsify(*model, *options, "--sparsity", 0.1)
     assert done.returncode == 0, done.stderr
-    assert "channels are masked, not removed" in " ".join(done.stderr.split())
+    told, page = " ".join(done.stderr.split()), (tmp_path / "run/report.html").read_text()
+    assert "channel, masked and not removed by magnitude" in told
+    for said in (told, page):
+        assert (
+            "channels are masked, not removed (their weights are zero, their biases stay, no work is saved): " in said
+        )
+    assert "of the prunable weights (channel, masked and not removed)" in page
     weights = load_weights(tmp_path / "run/model")
     assert int((weights["body.weight"] != 0).any(1).sum()) == 4  # the override; 0.1 alone would leave 6
     assert torch.equal(weights["head.weight"], tensors["head.weight"])
