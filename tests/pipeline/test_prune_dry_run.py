@@ -62,7 +62,7 @@ def test_a_search_says_how_often(dry: Callable[..., PruneDryRun]):
             {"pattern": "channel", "round_to": 8},
             "0.5 are left; let more remain, round to fewer",
         ),
-        ({"size": 3000}, {"pattern": "channel", "overrides": {"hidden1": 0}}, "at most 0 can go"),
+        ({"size": 3000}, {"pattern": "channel", "overrides": {"hidden1": 0}}, "channels: none can go"),
         ({}, {"pattern": "2:4", "overrides": {"*": 0}}, "got 2:4, which fits none (hidden1.weight left dense by"),
         ({"sparsity": 0.5}, {"pattern": "block:7x3"}, "got block:7x3, which fits none (hidden1.weight is a matrix of"),
     ],
