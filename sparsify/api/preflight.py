@@ -20,6 +20,7 @@ from sparsify.channels.untraceable import Untraceable
 from sparsify.criteria.context import Context
 from sparsify.criteria.magnitude import magnitude
 from sparsify.criteria.untouched import device_of
+from sparsify.masks.overrides import globs_of, shares_of
 from sparsify.masks.plan import plan
 from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.recipe.pattern import Pattern
@@ -77,7 +78,7 @@ def preflight(
     example: Tensor,
     *,
     pattern: str | Pattern = "channel",
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     overrides: Mapping[str, float] | None = None,
     round_to: int = 1,
     output_transform: Transform | None = None,
@@ -105,7 +106,7 @@ def preflight(
     if output_transform is not None:
         transform_output(work, output_transform)
     check_output(work, example[:2], "example")
-    shares = dict(overrides or {})
+    shares, keep = shares_of("overrides", overrides), globs_of("keep", keep)
     if pattern.kind != "channel":
         return _of_mask(work, example, pattern, keep, shares)
     try:

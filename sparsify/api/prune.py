@@ -21,7 +21,7 @@ from sparsify.criteria.registry import Criterion
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, check_sparsity
 from sparsify.masks.mask import Mask
-from sparsify.masks.overrides import competing
+from sparsify.masks.overrides import competing, globs_of, shares_of
 from sparsify.models.build import input_axes, prunable, unprunable
 from sparsify.models.history import carried
 from sparsify.recipe.pattern import Pattern
@@ -41,7 +41,7 @@ def prune(
     criterion: str | Criterion = "magnitude",
     allocation: Allocation | Literal["searched"] | None = None,
     overrides: Mapping[str, float] | None = None,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     batches: Iterable[Any] = (),
     loss: Loss | None = None,
     evaluate: Evaluate | None = None,
@@ -68,8 +68,8 @@ def prune(
         allocation: `global` lets layers compete, `uniform` and `erk` set their shares, `searched` measures each layer
             with `evaluate` first (see `sensitivity`). None is `global` where the criterion's scores can be compared
             across layers, else `uniform`.
-        overrides: glob over parameter names -> sparsity of its own, of channels the fraction of them; 0 leaves a layer
-            as it is, the longest match wins.
+        overrides: glob over layers or their weights -> sparsity of its own, of channels the fraction of them; 0
+            leaves a layer as it is, the longest match wins.
         keep: globs over modules or weights that are left as they are; of channels, whose outputs stay whole, while
             inputs go with what feeds them.
         batches: (inputs, targets) pairs for criteria that look at data, from a list, a `DataLoader` or any iterable; of
@@ -113,8 +113,8 @@ def prune(
         macs=macs,
         criterion=criterion,
         allocation=allocation or default_allocation(criterion),
-        overrides=dict(overrides or {}),
-        keep=tuple(keep),
+        overrides=shares_of("overrides", overrides),
+        keep=globs_of("keep", keep),
         round_to=round_to,
         shuffle=derive_seed(seed, "shuffled") if shuffled else None,
     )

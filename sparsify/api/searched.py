@@ -32,7 +32,7 @@ def searched_shares(
         pattern: one whose sparsity is free.
         sparsity: fraction to remove of all layers that are measured, together.
         criterion: what scores a weight.
-        overrides: glob over parameter names -> sparsity of its own.
+        overrides: glob over layers or their weights -> sparsity of its own.
 
     Raises:
         UsageError: the sparsity makes no sense, or a measurement is not finite.

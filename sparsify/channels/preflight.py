@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
@@ -19,6 +18,7 @@ from sparsify.channels.separate import Separated, separated
 from sparsify.channels.trace import OPAQUE, trace_groups
 from sparsify.channels.verify import EXAMPLES, Verifier
 from sparsify.errors import UsageError
+from sparsify.masks.overrides import means
 from sparsify.models.history import History
 
 Units = tuple[int, ...]
@@ -120,7 +120,7 @@ def _reaching(module: nn.Module, example: Tensor) -> tuple[Tensor, frozenset[str
 
 def matches(module: str, glob: str) -> bool:
     """Whether a glob means a module: by its own name, that of its weight, or that of a module around it."""
-    return fnmatchcase(module, glob) or fnmatchcase(f"{module}.weight", glob)
+    return means(glob, f"{module}.weight" if module else "weight")
 
 
 def check_globs(what: str, globs: Sequence[str], module: nn.Module) -> None:

@@ -119,7 +119,10 @@ def command(
     ] = False,
     layer: Annotated[
         list[str] | None,
-        typer.Option(metavar="GLOB=SPARSITY", help="Sparsity of some layers, 0.3 or 30%; 0 leaves them dense."),
+        typer.Option(
+            metavar="GLOB=SPARSITY",
+            help="Sparsity of some layers, by the layer's name or its weight's, 0.3 or 30%; 0 leaves them dense.",
+        ),
     ] = None,
     round_to: Annotated[
         int | None,

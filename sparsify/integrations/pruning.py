@@ -21,6 +21,7 @@ from sparsify.criteria.registry import Criterion
 from sparsify.errors import UsageError
 from sparsify.masks.allocate import Allocation, check_sparsity
 from sparsify.masks.mask import Mask
+from sparsify.masks.overrides import shares_of
 from sparsify.models.build import input_axes, prunable
 from sparsify.recipe.pattern import Pattern
 from sparsify.recipe.prune_spec import AcdcSpec, GradualSpec, IterativeSpec, OneShotSpec
@@ -58,7 +59,7 @@ class Pruning:
         pattern: `unstructured`, `n:m` or `block:RxC`.
         criterion: a name, or a function of a `Context` to scores; asked anew at each pruning.
         allocation: how layers share the sparsity; None is `global` where the criterion's scores allow it.
-        overrides: glob over parameter names -> sparsity of its own; 0 leaves a layer dense.
+        overrides: glob over layers or their weights -> sparsity of its own; 0 leaves a layer dense.
         schedule: `one-shot`, `gradual` (the cubic of Zhu & Gupta 2017), `iterative`, `acdc`, or the spec of one.
         batches: (inputs, targets) pairs for criteria that look at data.
         loss: (output, target) -> scalar, for criteria that take gradients.
@@ -89,7 +90,7 @@ class Pruning:
         check_criterion(criterion)
         held = batches_of(batches)
         self._check_fed(criterion, held, loss)
-        self._sparsity, self._criterion, self._overrides = sparsity, criterion, dict(overrides or {})
+        self._sparsity, self._criterion, self._overrides = sparsity, criterion, shares_of("overrides", overrides)
         self._allocation: Allocation = allocation or default_allocation(criterion)
         self._schedule = _schedule(schedule)
         self._batches, self._loss, self._seed = held, loss, seed

@@ -30,7 +30,7 @@ def allocate(
         sparsity: fraction of the weights without an override to remove, from 0 to below 1.
         how: `uniform` gives each layer the same; `erk` is Erdős-Rényi-Kernel (Evci et al. 2020, arXiv 1911.11134,
             section 3): density proportional to the sum of the shape over its product, clipped at 1.
-        overrides: glob over parameter names -> sparsity; the longest match wins, 0 leaves a layer dense.
+        overrides: glob over layers or their weights -> sparsity; the longest match wins, 0 leaves a layer dense.
 
     Raises:
         UsageError: a sparsity outside [0, 1), or an override that matches no layer.

@@ -1,13 +1,53 @@
-"""Overrides: a number per layer by glob over parameter names; the longest match wins."""
+"""Overrides: a number per layer by glob over names of layers or their weights; the longest match wins."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from numbers import Real
+from typing import cast
 
 from sparsify.errors import UsageError
 
 LEFT_DENSE = "left dense by the override"
+
+
+def means(glob: str, name: str) -> bool:
+    """Whether a glob means a parameter: by its own name, or, of a layer's weight, by the layer's."""
+    layer, dot, last = name.rpartition(".")
+    return fnmatchcase(name, glob) or bool(dot and last.endswith("weight") and fnmatchcase(layer, glob))
+
+
+def globs_of(what: str, given: object) -> tuple[str, ...]:
+    """Globs as they were given in Python; a single text is one.
+
+    Raises:
+        UsageError: it is neither a text nor several.
+    """
+    if isinstance(given, str):
+        return (given,)
+    listed = isinstance(given, Iterable) and not isinstance(given, Mapping)
+    globs = tuple(cast("Iterable[object]", given)) if listed else (given,)
+    if not all(isinstance(glob, str) for glob in globs):
+        raise UsageError(f"{what}: expected globs such as ['head*'], got {given!r}")
+    return cast("tuple[str, ...]", globs)
+
+
+def shares_of(what: str, given: object) -> dict[str, float]:
+    """Globs and their numbers as they were given in Python, None for none.
+
+    Raises:
+        UsageError: it is no mapping of texts to numbers.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{what}: expected globs and numbers such as {{'head*': 0.5}}, got {given!r}")
+    shares = dict(cast("Mapping[object, object]", given))
+    for glob, number in shares.items():
+        if not isinstance(glob, str) or isinstance(number, bool) or not isinstance(number, Real):
+            raise UsageError(f"{what}: expected globs and numbers such as {{'head*': 0.5}}, got {glob!r}: {number!r}")
+    return cast("dict[str, float]", shares)
 
 
 def override_of(name: str, overrides: Mapping[str, float]) -> float | None:
@@ -18,9 +58,7 @@ def override_of(name: str, overrides: Mapping[str, float]) -> float | None:
 
 def overriding_glob(name: str, overrides: Mapping[str, float]) -> str | None:
     """The longest glob that matches, or none."""
-    return max(
-        (glob for glob in overrides if fnmatchcase(name, glob)), key=lambda glob: (len(glob), glob), default=None
-    )
+    return max((glob for glob in overrides if means(glob, name)), key=lambda glob: (len(glob), glob), default=None)
 
 
 def competing(names: Iterable[str], skipped: Mapping[str, str], overrides: Mapping[str, float]) -> tuple[str, ...]:
@@ -46,7 +84,7 @@ def check_overrides(names: Iterable[str], overrides: Mapping[str, float]) -> Non
     """
     names = list(names)
     for glob, number in overrides.items():
-        if not any(fnmatchcase(name, glob) for name in names):
+        if not any(means(glob, name) for name in names):
             raise UsageError(f"overrides: {glob!r} matches no prunable parameter; there are {', '.join(names)}")
         if not 0 <= number < 1:
             raise UsageError(

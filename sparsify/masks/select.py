@@ -47,8 +47,8 @@ def select(
         sparsity: fraction to remove, from 0 to below 1; for n:m it follows from the pattern and may be left out.
         allocation: `global` lets all layers compete, `uniform` and `erk` set each layer's share (see `allocate`);
             n:m has the same share everywhere.
-        overrides: glob over parameter names -> sparsity of that layer, which then competes with no other; 0 leaves
-            it dense.
+        overrides: glob over layers or their weights -> sparsity of that layer, which then competes with no other; 0
+            leaves it dense.
         axes: parameter name -> input axis, where it is not 1 (0 for the (in, out) weights of transformers' Conv1D).
 
     Raises:

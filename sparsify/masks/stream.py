@@ -19,6 +19,7 @@ from typing import Any
 from sparsify.errors import CorruptError, UsageError
 from sparsify.masks.allocate import Allocation
 from sparsify.masks.magnitudes import READ
+from sparsify.masks.overrides import globs_of, shares_of
 from sparsify.masks.plan import plan, require_some
 from sparsify.masks.stream_layer import Layer
 from sparsify.masks.stream_output import Cuts, Output
@@ -79,7 +80,7 @@ def prune_file(
         pattern: `unstructured`, `n:m` or `block:RxC`; see `select`.
         sparsity: fraction to remove; for n:m it follows from the pattern.
         allocation: `global`, over all files, `uniform` or `erk`; see `select`.
-        overrides: glob over tensor names -> sparsity of that layer, 0 leaves it as it is; see `select`.
+        overrides: glob over layers or tensors -> sparsity, 0 leaves it as it is; see `select`.
         include: globs over tensor names to prune; none for all floating tensors of two dimensions or more.
         axes: tensor name -> input axis, where it is not 1.
         progress: told megabytes written, how many there will be, and a note.
@@ -89,7 +90,8 @@ def prune_file(
         InputOutputError: reading or writing failed; `out` was not replaced.
         UsageError: nothing to prune, a weight that is not finite, or what `select` refuses.
     """
-    source, out = Path(source), Path(out)
+    source, out, include = Path(source), Path(out), globs_of("include", include)
+    shares = shares_of("overrides", overrides)
     parsed = Pattern.of(pattern)
     sharded = source.name.endswith(INDEX)
     paths = [source.with_name(name) for name in shard_names(source)] if sharded else [source]
@@ -105,7 +107,7 @@ def prune_file(
             pattern=parsed,
             sparsity=sparsity,
             allocation=allocation,
-            overrides=overrides or {},
+            overrides=shares,
             axes=axes or {},
         )
         require_some(todo, parsed)

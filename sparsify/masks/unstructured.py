@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from sparsify.errors import UsageError
 from sparsify.masks.exact import keep_highest
 from sparsify.masks.mask import Mask
-from sparsify.masks.overrides import override_of
+from sparsify.masks.overrides import means, override_of
 
 Scope = Literal["global", "per-layer"]
 
@@ -42,7 +41,7 @@ def prune(
         mask: what remains so far.
         scores: parameter name -> scores of the parameter's shape; the lowest go first.
         fraction: share of the remaining weights to remove.
-        overrides: glob over parameter names -> fraction; the longest match wins, and such a layer is pruned on its own.
+        overrides: glob over layers or parameters -> fraction; the longest match wins, and such a layer is pruned alone.
         scope: `global` lets the layers without an override compete with each other; `per-layer` prunes each alone.
 
     Raises:
@@ -89,7 +88,7 @@ def _keep_group(candidates: Mapping[str, Tensor], scores: Mapping[str, Tensor], 
 
 def _check(mask: Mask, scores: Mapping[str, Tensor], overrides: Mapping[str, float]) -> None:
     for glob in overrides:
-        if not any(fnmatchcase(name, glob) for name in mask):
+        if not any(means(glob, name) for name in mask):
             raise UsageError(f"prune.overrides: {glob!r} matches no prunable parameter; there are {', '.join(mask)}")
     for name in mask:
         if name not in scores or scores[name].shape != mask[name].shape:

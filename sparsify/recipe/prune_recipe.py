@@ -61,7 +61,8 @@ class RemovalSpec(Spec):
         "as a check that its choice matters.",
     )
     overrides: dict[str, Fraction] = Field(
-        default={}, description="Sparsity by parameter name; `*` and `?` match, the longest match wins, 0 leaves it."
+        default={},
+        description="Sparsity by name of a layer or its weight; `*` and `?` match, the longest wins, 0 leaves it.",
     )
     calibration: Count = Field(default=512, description="Training examples that data-driven criteria and recovery see.")
     schedule: MaskScheduleSpec = Field(

@@ -178,7 +178,8 @@ class PruneSpec(Spec):
     )
     overrides: dict[str, Fraction] = Field(
         default={},
-        description="Prune fraction by parameter name; `*` and `?` match, the longest match wins, 0 leaves it dense.",
+        description="Prune fraction by name of a layer or its weight; `*` and `?` match, the longest match wins, 0 "
+        "leaves it dense.",
     )
     scope: Literal["global", "per-layer"] = Field(
         default="per-layer", description="Whether weights compete across layers or only within their own."

@@ -23,7 +23,7 @@ class Removal:
         pattern: which weights go together.
         sparsity: fraction to remove; for n:m it follows from the pattern, and None says so.
         allocation: how layers share it.
-        overrides: glob over parameter names -> sparsity of its own; 0 leaves a layer dense.
+        overrides: glob over layers or their weights -> sparsity of its own; 0 leaves a layer dense.
         axes: parameter name -> input axis, where it is not 1.
     """
 

@@ -107,6 +107,18 @@ def test_what_is_kept_is_as_it_was_in_any_pattern_and_the_rest_gives(model):
     assert fewer.report.asked is None and fewer.report.channels["macs"] <= 0.9
 
 
+def test_a_layer_s_name_will_do_for_masks_as_for_channels_and_a_text_alone_for_what_is_kept(model):
+    by_layer, by_weight = (prune(model, sparsity=0.5, overrides={name: 0.25}) for name in ("hidden1", "hidden1.weight"))
+    assert by_layer.mask == by_weight.mask
+    assert by_layer.report.layers["hidden1.weight"] == pytest.approx(0.25, abs=0.001)
+    assert prune(model, sparsity=0.5, keep="hidden1").mask == prune(model, sparsity=0.5, keep=["hidden1"]).mask
+    alone = {"pattern": "channel", "batches": BATCHES}
+    assert prune(model, macs=0.9, keep="hidden1", **alone).model.hidden1.out_features == model.hidden1.out_features
+    for pattern in ("unstructured", "channel"):
+        with pytest.raises(UsageError, match=r"overrides: expected globs and numbers such as .*, got \['hidden1'\]"):
+            prune(model, sparsity=0.5, pattern=pattern, overrides=["hidden1"], batches=BATCHES)
+
+
 def test_sparsegpt_moves_what_it_keeps_and_costs_less_output_than_magnitude(model):
     outputs = {}
     for criterion in ("sparsegpt", "magnitude"):

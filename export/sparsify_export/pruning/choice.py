@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from glob import escape
 from typing import Any
 
@@ -22,7 +21,7 @@ from sparsify.masks.allocate import Allocation
 from sparsify.masks.block import block_sums, spread
 from sparsify.masks.exact import keep_highest
 from sparsify.masks.nm import keep_n_of_m
-from sparsify.masks.overrides import check_overrides
+from sparsify.masks.overrides import check_overrides, means
 from sparsify.masks.plan import Group, plan
 from sparsify.masks.rank import take, threshold
 from sparsify.recipe.pattern import Pattern
@@ -182,7 +181,7 @@ def _globs(weights: Sequence[Weight], overrides: Mapping[str, float]) -> dict[st
     check_overrides([name for listed in names.values() for name in listed], overrides)
     found: dict[str, str] = {}
     for weight, listed in names.items():
-        if matching := [glob for glob in overrides if any(fnmatchcase(name, glob) for name in listed)]:
+        if matching := [glob for glob in overrides if any(means(glob, name) for name in listed)]:
             found[weight] = max(matching, key=lambda glob: (len(glob), glob))
     return found
 
