@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sparsify.api.given import copied, inputs_of
 from sparsify.api.output import Transform, check_output, transform_output
 from sparsify.channels.followed import require_groups
+from sparsify.channels.group import shown
 from sparsify.channels.macs import count_macs
 from sparsify.channels.mask import mask_channels
 from sparsify.channels.preflight import Row, check_globs, matches
@@ -62,7 +63,7 @@ class PreflightReport:
         name, kind = (max(map(len, column), default=0) for column in zip(*_cells(self.rows), strict=True))
         for row in self.rows:
             why = f" with {row.reason}" if row.status == "coupled" else f": {row.reason}" if row.reason else ""
-            yield f"{row.module:<{name}}  {row.kind:<{kind}}  {row.width:>6}  {row.status}{why}"
+            yield f"{shown(row.module):<{name}}  {row.kind:<{kind}}  {row.width:>6}  {row.status}{why}"
         if self.masked_because:
             zeros = "their weights are zero, their biases stay, no work is saved"
             yield f"Channels can only be masked ({zeros}): {self.masked_because}"
@@ -186,4 +187,4 @@ def _unprunable(work: nn.Module) -> list[Row]:
 
 
 def _cells(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    return [(row.module, row.kind) for row in rows] or [("", "")]
+    return [(shown(row.module), row.kind) for row in rows] or [("", "")]

@@ -71,6 +71,16 @@ class Group:
         return tuple(dict.fromkeys([self.root, *names]))
 
 
+def shown(layer: str) -> str:
+    """A layer's name for people: a network that is a single layer has an empty one."""
+    return layer or "the network itself"
+
+
+def gives_output(layer: str) -> str:
+    """Why all outputs of a layer stay that the network gives away."""
+    return f"layer {layer} gives the network's output" if layer else "its one layer gives the network's output"
+
+
 def module_of(tensor: str) -> str:
     """The module that holds a tensor, by name."""
     return tensor.rpartition(".")[0]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.channels.contest import check_overrides, contest
-from sparsify.channels.group import Cut, Group
+from sparsify.channels.group import Cut, Group, gives_output
 from sparsify.channels.importance import check_scores
 from sparsify.channels.outputs import output_layers
 from sparsify.channels.preflight import check_globs, matches
@@ -107,9 +107,9 @@ def _group(name: str, weight: Tensor, axis: int) -> Group:
     return Group(root, "channels", (Cut(name, axis, tuple((i,) for i in range(width)), "out"),), (), width)
 
 
-def _kept_because(layer: str, gives_output: bool, keep: Sequence[str]) -> str:
-    if gives_output:
-        return f"layer {layer} gives the network's output"
+def _kept_because(layer: str, is_last: bool, keep: Sequence[str]) -> str:
+    if is_last:
+        return gives_output(layer)
     glob = next((glob for glob in keep if matches(layer, glob)), None)
     return "" if glob is None else f"kept, because {layer} matches {glob!r}"
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sparsify.channels.dependency import refuse_scripted
-from sparsify.channels.group import Group, module_of
+from sparsify.channels.group import Group, module_of, shown
 from sparsify.channels.idle import WHY, idle_layers, idle_parameters, whole_beside
 from sparsify.channels.layer_cuts import writes
 from sparsify.channels.select import essential
@@ -43,7 +43,7 @@ class Row:
 
     def __str__(self) -> str:
         said = f"coupled with {self.reason}" if self.status == "coupled" else self.status
-        return f"{self.module}: {said}" + (f" ({self.reason})" if self.status == "skipped" else "")
+        return f"{shown(self.module)}: {said}" + (f" ({self.reason})" if self.status == "skipped" else "")
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def check_globs(what: str, globs: Sequence[str], module: nn.Module) -> None:
     names = [name for name, layer in module.named_modules() if is_layer(layer)]
     for glob in globs:
         if not any(matches(name, glob) for name in names):
-            raise UsageError(f"{what}: {glob!r} matches no layer; there are {', '.join(names)}")
+            raise UsageError(f"{what}: {glob!r} matches no layer; there are {', '.join(map(shown, names))}")
 
 
 def is_layer(layer: nn.Module) -> bool:

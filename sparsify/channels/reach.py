@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sparsify.channels.contest import check_overrides, contest
 from sparsify.channels.cost import Cost
+from sparsify.channels.group import shown
 from sparsify.channels.macs import count_macs
 from sparsify.channels.preflight import Preflight
 from sparsify.criteria.context import Context
@@ -96,7 +97,7 @@ def beyond(
         mend = f"let more remain{fewer}"
     else:
         return ""
-    alone = "; ".join(f"{layer}: {reason}" for layer, reason in list(skipped.items())[:4])
+    alone = "; ".join(f"{shown(layer)}: {reason}" for layer, reason in list(skipped.items())[:4])
     return f"{wanted}; {mend}. Layers left alone: {alone or 'none'}"
 
 

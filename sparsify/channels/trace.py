@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from sparsify.channels.dependency import Dependencies, Member
-from sparsify.channels.group import Cut, Group, Places, Resize, module_of
+from sparsify.channels.group import Cut, Group, Places, Resize, gives_output, module_of
 from sparsify.channels.heads import head_groups
 from sparsify.channels.layer_cuts import Joint, layer_cuts
 from sparsify.channels.packed import packed_groups
@@ -55,7 +55,7 @@ def _joined(members: Sequence[Member], layers: Mapping[str, nn.Module]) -> Joine
     for member in members:
         places: Places = tuple(member.places.get(channel, ()) for channel in range(width))
         if member.kind == "output":
-            obstacles.append(f"layer {first} gives the network's output")
+            obstacles.append(gives_output(first))
         elif member.kind == "unsettled":
             obstacles.append(member.name)
         elif member.kind == "parameter" and isinstance(layers[module_of(member.name)], OPAQUE):

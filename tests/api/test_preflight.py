@@ -87,6 +87,18 @@ def test_what_cannot_be_followed_can_be_masked_and_that_is_said():
     assert found.reach.sparsity == pytest.approx((weights[0] * 7 / 8 + weights[1] * 5 / 6) / sum(weights))
 
 
+def test_a_network_that_is_a_single_layer_is_named_in_words():
+    model = torch.nn.Linear(6, 3)
+    found = preflight(model, torch.randn(4, 6))
+    why = "its one layer gives the network's output"
+    assert str(found).splitlines()[0] == f"the network itself  Linear       3  skipped: {why}"
+    assert found.beyond({"sparsity": 0.5}, round_to=1).endswith(f". Layers left alone: the network itself: {why}")
+    with pytest.raises(UsageError, match="keep: 'nothing' matches no layer; there are the network itself"):
+        preflight(model, torch.randn(4, 6), keep="nothing")
+    with pytest.raises(UsageError, match=f"Layers left alone: the network itself: {why}"):
+        preflight(model, torch.randn(4, 6), output_transform=torch.Tensor.detach)  # which can only be masked
+
+
 def test_a_network_that_returns_something_else_takes_a_transform():
     class Says(Plain):
         def forward(self, x: torch.Tensor) -> SimpleNamespace:  # pyright: ignore
