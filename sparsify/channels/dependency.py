@@ -6,6 +6,7 @@ is met here or reported as a group's `obstacle`. Source: Fang et al. 2023, "DepG
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -67,7 +68,9 @@ class Dependencies:
         self._graph: Any = torch_pruning.DependencyGraph()
         self._unread: frozenset[Any] = frozenset()
         """Nodes at which torch-pruning's reading of shapes fails; no walk goes through them."""
-        with torch.enable_grad(), naming_the_module(model), _SpeltOut():
+        with torch.enable_grad(), naming_the_module(model), _SpeltOut(), warnings.catch_warnings():
+            # It says so once a step of a recurrent layer; a layer that it then cannot follow is named as an obstacle.
+            warnings.filterwarnings("ignore", "Maximum recursive depth reached!")
             try:
                 self._graph.build_dependency(
                     model.eval(),

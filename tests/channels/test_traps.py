@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -266,6 +267,23 @@ def test_a_gate_of_a_single_channel_was_taken_for_a_coupling():
     removed = remove_channels(module, IMAGES, sparsity=0.5)
     assert removed.module.conv1.out_channels == removed.module.gate.in_channels < 8
     assert agree(outputs(removed.module, IMAGES), outputs(silenced(module, slices(removed.history)), IMAGES))
+
+
+def test_a_recurrent_layer_of_many_steps_was_warned_of_at_each_of_them():
+    class Unrolled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.gru = nn.Conv1d(3, 8, 3, padding=1), nn.GRU(8, 8, num_layers=2, batch_first=True)
+            self.body, self.says = nn.Linear(8, 6), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.says(self.body(self.gru(self.stem(x).relu().transpose(1, 2))[1][-1]).relu())
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")  # an error, as elsewhere in the tests, torch-pruning's caller would catch
+        found = statuses(Unrolled(), torch.randn(2, 3, 28))
+    assert [str(one.message) for one in told] == []
+    assert found == {"stem": "skipped", "gru": "skipped", "body": "prunable", "says": "skipped"}
 
 
 def test_leftover_hooks_of_prune_are_refused_by_name():
