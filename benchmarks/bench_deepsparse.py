@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=list(GOALS), default=list(GOALS))
     parser.add_argument("--sparsity", type=float, default=0.9)
     parser.add_argument("--launches", type=int, default=20, help="of each engine")
+    parser.add_argument("--suffix", default="", help="of the results' names: another processor's stay")
     parser.add_argument("--no-write", dest="write", action="store_false", help="leave results/ as it is")
     options = parser.parse_args()
     for name in options.networks:
@@ -55,7 +56,7 @@ def main() -> None:
         if options.write:
             what = f"seconds of an inference of {name}, median of {INFERENCES} a launch, {options.sparsity:.0%} zeros"
             write(
-                f"deepsparse_{name}",
+                f"deepsparse_{name}{options.suffix}",
                 {"what": what, "peer": "deepsparse 1.8.0", "seconds": samples, "load_after": os.getloadavg()}
                 | {"environment": environment("onnxruntime", "sparsify-kernels")},
             )
