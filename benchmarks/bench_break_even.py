@@ -45,7 +45,7 @@ LAYERS: dict[str, Callable[[float], ModelProto]] = {
     "MobileNet 1x1, 576 to 96, 14x14": partial(convolution, inputs=576, outputs=96, kernel=1, side=14),
     "MobileNet 1x1, 960 to 160, 7x7": partial(convolution, inputs=960, outputs=160, kernel=1, side=7),
 }
-SPARSITIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+SPARSITIES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 PRECISIONS: tuple[SparsePrecision, ...] = ("f32", "i8")
 DENSE = "dense fp32"
 _SAMPLE = 0.002
@@ -201,7 +201,7 @@ def figure(document: dict[str, Any]) -> Html:
     drawn: list[Html] = [element("rect", width="100%", height="100%", fill="#ffffff")]
     for sparsity in document["sparsities"]:
         drawn.append(element("line", x1=x(sparsity), x2=x(sparsity), y1=top - 10, y2=bottom - 10, stroke="#dddddd"))
-    for sparsity in (first, 0.7, 0.8, 0.9, last):
+    for sparsity in (first, 0.3, 0.5, 0.7, 0.9):
         drawn.append(text(f"{sparsity:.0%}", x=x(sparsity), y=bottom + 8, text_anchor="middle"))
     for place, (words, color) in enumerate((("fp32 (disc)", "#1f5fa8"), ("int8 (square)", "#b3541e"))):
         drawn.append(text(words, x=left + 110.0 * place, y=20.0, fill=color))
