@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -29,7 +29,7 @@ from sparsify.seeds import derive_seed
 from sparsify.train.removal import Removal
 
 Evaluate = Callable[[nn.Module], float]
-_ALLOCATIONS = ("global", "uniform", "erk", "searched")
+_ALLOCATIONS = (*get_args(Allocation), "searched")
 
 
 def prune(

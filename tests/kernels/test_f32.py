@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -170,8 +170,22 @@ def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
     return st.tuples(st.integers(low, high), st.integers(low, high))
 
 
-CONVS = st.builds(
-    Conv,
+def convolutions(**geometry: st.SearchStrategy[Any]) -> st.SearchStrategy[Conv]:
+    """Those whose kernel fits into the padded image."""
+    return st.builds(
+        Conv,
+        batch=st.integers(1, 2),
+        precision=st.sampled_from(FLOATS),
+        activation=st.sampled_from(ACTIVATIONS),
+        residual=st.booleans(),
+        know_size=st.booleans(),
+        threads=st.sampled_from([1, 1, 2]),
+        seed=st.integers(0, 2**32 - 1),
+        **geometry,
+    ).filter(lambda case: case.padded[0] >= case.reach[0] and case.padded[1] >= case.reach[1])
+
+
+CONVS = convolutions(
     groups=st.sampled_from([1, 1, 2, 3]),
     group_rows=st.integers(1, 40),
     group_channels=st.integers(1, 12),
@@ -180,15 +194,8 @@ CONVS = st.builds(
     strides=st.one_of(st.just((1, 1)), pairs(1, 3)),
     dilations=st.one_of(st.just((1, 1)), pairs(1, 3)),
     pads=st.one_of(st.just((1, 1, 1, 1)), st.tuples(*[st.integers(0, 3)] * 4)),
-    batch=st.integers(1, 2),
     sparsity=st.sampled_from(SPARSITIES),
-    precision=st.sampled_from(FLOATS),
-    activation=st.sampled_from(ACTIVATIONS),
-    residual=st.booleans(),
-    know_size=st.booleans(),
-    threads=st.sampled_from([1, 1, 2]),
-    seed=st.integers(0, 2**32 - 1),
-).filter(lambda case: case.padded[0] >= case.reach[0] and case.padded[1] >= case.reach[1])
+)
 
 
 def convolved(x: np.ndarray, w: np.ndarray, case: Conv) -> np.ndarray:
@@ -216,8 +223,7 @@ def test_conv(kernel: str, case: Conv) -> None:
     check_conv(kernel, case)
 
 
-DEPTHWISE_CONVS = st.builds(
-    Conv,
+DEPTHWISE_CONVS = convolutions(
     groups=st.integers(2, 9),
     group_rows=st.sampled_from([1, 1, 1, 2, 3]),
     group_channels=st.just(1),
@@ -226,15 +232,8 @@ DEPTHWISE_CONVS = st.builds(
     strides=st.one_of(st.just((1, 1)), st.just((2, 2)), st.tuples(st.integers(1, 3), st.integers(1, 2))),
     dilations=st.one_of(st.just((1, 1)), pairs(1, 3)),
     pads=st.one_of(st.just((1, 1, 1, 1)), st.just((2, 2, 2, 2)), st.tuples(*[st.integers(0, 6)] * 4)),
-    batch=st.integers(1, 2),
     sparsity=st.sampled_from([0.0, 0.0, 0.5, 1.0]),
-    precision=st.sampled_from(FLOATS),
-    activation=st.sampled_from(ACTIVATIONS),
-    residual=st.booleans(),
-    know_size=st.booleans(),
-    threads=st.sampled_from([1, 1, 2]),
-    seed=st.integers(0, 2**32 - 1),
-).filter(lambda case: case.padded[0] >= case.reach[0] and case.padded[1] >= case.reach[1])
+)
 
 
 @pytest.mark.parametrize("kernel", DEPTHWISE)
