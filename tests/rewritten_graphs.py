@@ -62,7 +62,7 @@ def rewritten(path: Path, **options: Any) -> tuple[onnx.ModelProto, Plan]:
     new, plan = rewritten_graph(model, path, SparseSpec(**options), feeds, pack, None)
     assert model.SerializeToString() == before, "the graph that was given has changed"
     onnx.checker.check_model(new)
-    evaluator = ReferenceEvaluator(new, new_ops=[SparseLinear, SparseConv])
+    evaluator = ReferenceEvaluator(new, new_ops=[SparseLinear, SparseConv, Attention])
     names = [value.name for value in new.graph.output]
     with OnnxRuntime(path) as runtime:
         for feed in feeds:
@@ -122,3 +122,21 @@ class SparseConv(OpRun):
             contracted = [1, *range(2 + axes, 2 + 2 * axes)]
             parts.append(np.moveaxis(np.tensordot(channels, shaped, (contracted, [1, *range(2, 2 + axes)])), -1, 1))
         return (finish(np.concatenate(parts, axis=1), self, bias, residual, 1).astype(np.float32),)
+
+
+class Attention(OpRun):
+    op_domain = "sparsify"
+
+    def _run(self, q, k, v, mask=None, **_: Any):
+        q, k, v = (self._apart(array.astype(np.float64)) for array in (q, k, v))
+        scores = self.scale * (q @ k.transpose(0, 1, 3, 2)) + (0 if mask is None else mask)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        y = (weights / weights.sum(-1, keepdims=True)) @ v
+        if not self.heads_first:
+            y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
+        return (y.astype(np.float32),)
+
+    def _apart(self, array: Array) -> Array:
+        if array.ndim == 4:
+            return array
+        return array.reshape(*array.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)

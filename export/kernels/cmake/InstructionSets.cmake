@@ -18,12 +18,13 @@ endif()
 
 # Ordered: the linker keeps the first copy of a function that several files instantiate (a std::vector's, say), so the
 # files that may run anywhere come first and the most demanding last.
-set(SPARSIFY_SETS avx2 avxvnni avx512 vbmi2 avx512vnni fp16 amx)
+set(SPARSIFY_SETS avx2 avxvnni avx512 vbmi2 avx512vnni bf16 fp16 amx)
 set(flags_avx2 ${avx2})
 set(flags_avxvnni ${avx2} -mavxvnni)
 set(flags_avx512 ${avx512})
 set(flags_vbmi2 ${avx512} -mavx512vbmi -mavx512vbmi2)
 set(flags_avx512vnni ${avx512} -mavx512vnni)
+set(flags_bf16 ${avx512} -mavx512bf16)
 set(flags_fp16 ${avx512} -mavx512fp16)
 set(flags_amx ${avx512} -mavx512vbmi -mavx512vbmi2 -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16)
 set(pattern_avx2 "_avx2")
@@ -31,6 +32,7 @@ set(pattern_avxvnni "_avx_?vnni")
 set(pattern_avx512 "_avx512")
 set(pattern_vbmi2 "_?vbmi2")
 set(pattern_avx512vnni "_avx512_?vnni")
+set(pattern_bf16 "_avx512_?bf16")
 set(pattern_fp16 "_fp16")
 set(pattern_amx "_amx")
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "attention.h"
 #include "cpu.h"
 #include "errors.h"
 #include "layer.h"
@@ -197,6 +198,40 @@ void sk_conv_free(sk_conv* layer) { delete layer; }
 int32_t sk_conv_rows(const sk_conv* layer) { return layer->layer.weights().rows; }
 const char* sk_conv_kernel(const sk_conv* layer) { return layer->layer.kernel().name; }
 size_t sk_conv_bytes(const sk_conv* layer) { return layer->layer.bytes(); }
+
+int sk_attention_run(const sk_attention* shape, const float* q, const float* k, const float* v, const float* mask,
+                     float* y) {
+  return guarded<int>(SK_FAILED, [&] {
+    if (shape == nullptr) throw UsageError("the shape is a null pointer");
+    const sk_attention& of = *shape;
+    check_not_negative("batch", of.batch);
+    check_not_negative("queries", of.queries);
+    check_not_negative("keys", of.keys);
+    if (of.heads < 1 || of.depth < 1 || of.width < 1) throw UsageError("heads, depth and width must be at least 1");
+    const int64_t q_token = of.heads * of.depth, v_token = of.heads * of.width;
+    const attention::Problem problem = {
+        .batch = of.batch,
+        .heads = of.heads,
+        .queries = of.queries,
+        .keys = of.keys,
+        .depth = of.depth,
+        .width = of.width,
+        .scale = of.scale,
+        .q = {q, of.queries * q_token, of.depth, q_token},
+        .k = {k, of.keys * q_token, of.depth, q_token},
+        .v = {v, of.keys * v_token, of.width, v_token},
+        .mask = {mask, of.mask_batch, of.mask_head, of.mask_query},
+        .y = {y, of.queries * v_token, of.width, v_token},
+    };
+    attention::run(problem, attention::precision_named(required("precision", of.precision)), shared_pool(of.threads));
+    return SK_OK;
+  });
+}
+
+const char* sk_attention_kernel(const char* precision) {
+  return guarded<const char*>(
+      nullptr, [&] { return attention::kernel_name(attention::precision_named(required("precision", precision))); });
+}
 
 int sk_measure_machine(sk_machine* machine) {
   return guarded<int>(SK_FAILED, [&] {

@@ -65,6 +65,21 @@ SK_API int32_t sk_conv_rows(const sk_conv* layer);
 SK_API const char* sk_conv_kernel(const sk_conv* layer);
 SK_API size_t sk_conv_bytes(const sk_conv* layer);
 
+/* y[batch][queries][heads][width] = softmax(scale q k^T + mask) v of q[batch][queries][heads][depth],
+ * k[batch][keys][heads][depth] and v[batch][keys][heads][width], head by head. The mask, which may be null, has a number
+ * a key; its strides, in floats, are 0 where it is the same for all. `precision` is "f32" or "bf16": both products of
+ * numbers rounded to bfloat16, where the processor has that. */
+typedef struct sk_attention {
+  int64_t batch, heads, queries, keys, depth, width;
+  float scale;
+  int64_t mask_batch, mask_head, mask_query;
+  const char* precision;
+  int threads;
+} sk_attention;
+SK_API int sk_attention_run(const sk_attention* shape, const float* q, const float* k, const float* v,
+                            const float* mask, float* y);
+SK_API const char* sk_attention_kernel(const char* precision); /* what computes it here; null for a bad precision */
+
 /* How fast this machine is at the moment, on one thread: the roofs under which every kernel stays. Measured anew at
  * each call, in a tenth of a second: a shared machine, or one whose clock changes, is not always as fast. */
 typedef struct sk_machine {

@@ -17,8 +17,8 @@ namespace sparsify {
 namespace {
 
 // From least to most: what SPARSIFY_KERNELS_ISA names is kept, and all before it.
-constexpr std::array<std::string_view, 7> LADDER = {"portable",    "avx2",        "avx-vnni", "avx512",
-                                                    "avx512-vnni", "avx512-fp16", "amx"};
+constexpr std::array<std::string_view, 8> LADDER = {"portable",    "avx2",        "avx-vnni",    "avx512",
+                                                    "avx512-vnni", "avx512-bf16", "avx512-fp16", "amx"};
 
 struct Limit {
   size_t rung = LADDER.size() - 1;
@@ -120,6 +120,7 @@ Cpu read() {
                bit(seven.b, 31);
   cpu.avx512_vbmi2 = may("avx512-vnni") && cpu.avx512 && bit(seven.c, 6);
   cpu.avx512_vnni = may("avx512-vnni") && cpu.avx512 && bit(seven.c, 11);
+  cpu.avx512_bf16 = may("avx512-bf16") && cpu.avx512 && bit(more.a, 5);
   cpu.avx512_fp16 = may("avx512-fp16") && cpu.avx512 && bit(seven.d, 23);
   if (may("amx") && cpu.avx512 && tiles && bit(seven.d, 24) && tiles_granted()) {
     cpu.amx_int8 = bit(seven.d, 25);
@@ -161,6 +162,7 @@ std::string describe_cpu() {
   add(has.avx512, "avx512");
   add(has.avx512_vbmi2, "avx512-vbmi2");
   add(has.avx512_vnni, "avx512-vnni");
+  add(has.avx512_bf16, "avx512-bf16");
   add(has.avx512_fp16, "avx512-fp16");
   add(has.amx_int8, "amx-int8");
   add(has.amx_bf16, "amx-bf16");

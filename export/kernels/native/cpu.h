@@ -11,6 +11,7 @@ struct Cpu {
   bool avx512 = false;       // F, BW, VL, DQ
   bool avx512_vbmi2 = false; // vpexpandb
   bool avx512_vnni = false;
+  bool avx512_bf16 = false;
   bool avx512_fp16 = false;
   bool amx_int8 = false;     // and the operating system has granted the tiles to this process
   bool amx_bf16 = false;
@@ -20,7 +21,7 @@ struct Cpu {
 };
 
 // Read once. SPARSIFY_KERNELS_ISA is the most that may be used: portable, neon, avx2, avx-vnni, avx512, avx512-vnni,
-// avx512-fp16 or amx; unset means all. An unknown word counts as portable and is told by describe_cpu.
+// avx512-bf16, avx512-fp16 or amx; unset means all. An unknown word counts as portable and is told by describe_cpu.
 const Cpu& cpu();
 
 // For people and for the plan's key: "avx512 avx512-vnni amx-int8".

@@ -21,7 +21,7 @@ template <class V>
   p = V::fma(p, r, V::set(1.666651964e-1f));
   p = V::fma(p, r, V::set(4.999999404e-1f));
   p = V::fma(p, V::multiply(r, r), V::add(r, V::set(1.0f)));
-  return V::multiply(p, V::power_of_two(n));
+  return V::times_power_of_two(p, n);
 }
 
 // x / (1 + e^-z): SiLU for z = x.

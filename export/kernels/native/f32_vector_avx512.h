@@ -74,7 +74,9 @@ struct Vector {
   }
   // 2^n of a whole n in [-126, 127].
   static Register power_of_two(Register n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+  static Register times_power_of_two(Register a, Register n) { return _mm512_scalef_ps(a, n); }
   static float sum(Register v) { return _mm512_reduce_add_ps(v); }
+  static float most(Register v) { return _mm512_reduce_max_ps(v); }
 
   // v[i][j] becomes v[j][i].
   static void transpose(Register (&v)[16]) {

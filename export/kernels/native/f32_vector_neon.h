@@ -70,7 +70,9 @@ struct Vector {
   static Register power_of_two(Register n) {
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
   }
+  static Register times_power_of_two(Register a, Register n) { return multiply(a, power_of_two(n)); }
   static float sum(Register v) { return vaddvq_f32(v); }
+  static float most(Register v) { return vmaxvq_f32(v); }
 
   // v[i][j] becomes v[j][i].
   static void transpose(Register (&v)[4]) {

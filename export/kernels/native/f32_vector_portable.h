@@ -95,6 +95,8 @@ struct Vector {
       return power;
     });
   }
+  static Register times_power_of_two(Register a, Register n) { return multiply(a, power_of_two(n)); }
+  static float most(Register v) { return std::fmax(std::fmax(v.lane[0], v.lane[1]), std::fmax(v.lane[2], v.lane[3])); }
   static float sum(Register v) { return (v.lane[0] + v.lane[1]) + (v.lane[2] + v.lane[3]); }
 
   static void transpose(Register (&v)[4]) {

@@ -31,6 +31,7 @@ struct OperatorSpec {
 
 extern const OperatorSpec SPARSE_LINEAR;
 extern const OperatorSpec SPARSE_CONV;
+extern const OperatorSpec ATTENTION;
 
 // What ONNX Runtime knows of an operator. The operators of one registration share `threads`: sessions made from one set
 // of options have equally many.

@@ -14,17 +14,20 @@ struct Registration {
   Registration(const OrtApi& api, bool infers_shapes)
       : linear(api, SPARSE_LINEAR, threads, infers_shapes),
         conv(api, SPARSE_CONV, threads, infers_shapes),
+        attention(api, ATTENTION, threads, infers_shapes),
         domain(nullptr, api.ReleaseCustomOpDomain) {
     OrtCustomOpDomain* made = nullptr;
     check(api, api.CreateCustomOpDomain("sparsify", &made));
     domain.reset(made);
     check(api, api.CustomOpDomain_Add(made, &linear));
     check(api, api.CustomOpDomain_Add(made, &conv));
+    check(api, api.CustomOpDomain_Add(made, &attention));
   }
 
   ThreadCount threads;
   Operator linear;
   Operator conv;
+  Operator attention;
   std::unique_ptr<OrtCustomOpDomain, void(ORT_API_CALL*)(OrtCustomOpDomain*)> domain;
 };
 

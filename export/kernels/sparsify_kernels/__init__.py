@@ -6,6 +6,7 @@ same file to its own `RegisterCustomOpsLibrary`.
 
 from __future__ import annotations
 
+from sparsify_kernels.attention import attention as attention
 from sparsify_kernels.convolution import SparseConv as SparseConv
 from sparsify_kernels.linear import SparseLinear as SparseLinear
 from sparsify_kernels.native import KernelError as KernelError
@@ -22,6 +23,7 @@ __all__ = [
     "KernelError",
     "SparseConv",
     "SparseLinear",
+    "attention",
     "describe_cpu",
     "kernel_names",
     "library_path",

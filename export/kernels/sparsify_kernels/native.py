@@ -50,6 +50,16 @@ class _CGeometry(ctypes.Structure):
     ]
 
 
+class _CAttention(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("batch", "heads", "queries", "keys", "depth", "width")),
+        ("scale", c_float),
+        *((name, c_int64) for name in ("mask_batch", "mask_head", "mask_query")),
+        ("precision", c_char_p),
+        ("threads", c_int),
+    ]
+
+
 _SPEEDS = (
     *("fma_gflops", "read_l1_gb_s", "read_l2_gb_s", "read_beyond_l2_gb_s", "stream_gb_s"),
     *("tile_product_ns", "tile_step_ns"),
@@ -84,6 +94,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "sk_conv_rows": (c_int32, [c_void_p]),
     "sk_conv_kernel": (c_char_p, [c_void_p]),
     "sk_conv_bytes": (c_size_t, [c_void_p]),
+    "sk_attention_run": (c_int, [POINTER(_CAttention), c_void_p, c_void_p, c_void_p, c_void_p, c_void_p]),
+    "sk_attention_kernel": (c_char_p, [c_char_p]),
     "sk_measure_machine": (c_int, [POINTER(_CMachine)]),
     "sk_kernel_count": (c_size_t, []),
     "sk_kernel_name": (c_char_p, [c_size_t]),
@@ -165,6 +177,18 @@ def convolution_costs(blob: Blob, geometry: Geometry, *, height: int, width: int
             address(blob), blob.nbytes, ctypes.byref(c_geometry), height, width, threads, costs
         )
     )
+
+
+def attention_kernel(precision: str) -> str:
+    """What computes an attention of this precision here; ValueError for one that there is not."""
+    return (library().sk_attention_kernel(precision.encode()) or raise_last_error()).decode()
+
+
+def run_attention(shape: dict[str, Any], *arrays: Floats | None) -> None:
+    """Compute q, k, v and mask into y, all contiguous; `shape` has the fields of `sk_attention`."""
+    c_shape = _CAttention(**shape)
+    if library().sk_attention_run(ctypes.byref(c_shape), *map(address, arrays)):
+        raise_last_error()
 
 
 def raise_last_error() -> NoReturn:

@@ -90,6 +90,8 @@ class Layer:
 class Left:
     """A node that multiplies by weights, or by activations, and stays as it is."""
 
+    index: int
+    """Its own, or of the node whose graph it is in."""
     name: str
     operator: str
     reason: str
@@ -113,9 +115,9 @@ def find_layers(view: GraphView, shapes: Shapes) -> list[Layer | Left]:
     for index, node in enumerate(view.nodes):
         if node.op_type in _TOLD:
             one = _layer(view, shapes, index)
-            found.append(_left(view, node, one) if isinstance(one, str) else one)
+            found.append(_left(view, index, one) if isinstance(one, str) else one)
         for inner in subgraphs(node):
-            found += _inside(inner, f"it is in the graph inside {label(node)!r}")
+            found += _inside(inner, index, f"it is in the graph inside {label(node)!r}")
     return found
 
 
@@ -237,19 +239,20 @@ def row_vector(array: NDArray[Any], rows: int, *, axis: int, rank: int) -> Float
     return array.reshape(rows)
 
 
-def _left(view: GraphView, node: Any, reason: str) -> Left:
+def _left(view: GraphView, index: int, reason: str) -> Left:
     """The node, with what is known of its weight."""
+    node = view.nodes[index]
     for name in node.input[:2]:
         weight = view.constant(name)
         if weight is not None and weight.ndim >= 2:
             zeros = 1.0 - int(np.count_nonzero(weight)) / max(1, weight.size)
-            return Left(label(node), node.op_type, reason, name, tuple(weight.shape), zeros)
-    return Left(label(node), node.op_type, reason)
+            return Left(index, label(node), node.op_type, reason, name, tuple(weight.shape), zeros)
+    return Left(index, label(node), node.op_type, reason)
 
 
-def _inside(graph: Any, reason: str) -> Iterator[Left]:
+def _inside(graph: Any, index: int, reason: str) -> Iterator[Left]:
     for node in graph.node:
         if node.op_type in _TOLD:
-            yield Left(label(node), node.op_type, reason)
+            yield Left(index, label(node), node.op_type, reason)
         for inner in subgraphs(node):
-            yield from _inside(inner, reason)
+            yield from _inside(inner, index, reason)

@@ -7,7 +7,7 @@ broadcast along it is not taken for one that has it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Shapes:
 
     seen: Mapping[str, tuple[tuple[int, ...], ...]]
     dtypes: Mapping[str, str]
+    numbers: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    """By value of one element, that element in every run."""
 
     def first(self, name: str) -> tuple[int, ...] | None:
         """The shape in the first run: the smallest batch."""
@@ -42,6 +44,11 @@ class Shapes:
     def equal(self, a: str, b: str) -> bool:
         """Whether two values had the same shape in every run."""
         return a in self.seen and self.seen[a] == self.seen.get(b)
+
+    def number(self, name: str) -> float | None:
+        """The element of a value that had only this one in every run."""
+        runs = set(self.numbers.get(name, ()))
+        return runs.pop() if len(runs) == 1 else None
 
     def is_float(self, name: str) -> bool:
         """Whether it holds float32."""
@@ -89,9 +96,13 @@ def observe(model: onnx.ModelProto, path: Path, names: Iterable[str], feeds: Fee
     probed = model.SerializeToString() + asked.SerializeToString()
     seen: dict[str, list[tuple[int, ...]]] = {}
     dtypes: dict[str, str] = {}
+    numbers: dict[str, list[float]] = {}
     with OnnxRuntime(probed, weights_folder=path.parent) as runtime:
         for feed in feeds:
             for name, array in {**feed, **run(runtime, feed, path)}.items():
                 seen.setdefault(name, []).append(tuple(array.shape))
                 dtypes[name] = str(array.dtype)
-    return Shapes({name: tuple(shapes) for name, shapes in seen.items()}, dtypes)
+                if array.size == 1 and array.dtype.kind == "f":
+                    numbers.setdefault(name, []).append(float(array.reshape(())))
+    tuples = {name: tuple(runs) for name, runs in numbers.items() if len(runs) == len(feeds)}
+    return Shapes({name: tuple(shapes) for name, shapes in seen.items()}, dtypes, tuples)

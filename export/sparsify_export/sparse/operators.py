@@ -15,7 +15,9 @@ from sparsify.errors import SparsifyError
 from sparsify_export.pruning.wire import read_skeleton
 
 DOMAIN, VERSION = "sparsify", 1
-LINEAR, CONV = "SparseLinear", "SparseConv"
+LINEAR, CONV, ATTENTION = "SparseLinear", "SparseConv", "Attention"
+_PACKED = LINEAR, CONV
+"""Operators whose input 1 is packed weights."""
 
 _PRECISIONS = ("f32", "f16", "bf16", "i8")
 # The beginning of the header that sparsify_kernels/packing.py writes, which need not be installed to look at a file.
@@ -47,7 +49,7 @@ def are_used_by(model: Path | bytes) -> bool:
 
 def packed_weights(graph: Any) -> dict[str, Packed]:
     """By initializer, the weights of the graph's sparse operators; bytes that are no such weights are left out."""
-    read = {node.input[1] for node in graph.node if node.domain == DOMAIN and len(node.input) > 1}
+    read = {node.input[1] for node in _packed(graph)}
     found: dict[str, Packed] = {}
     for tensor in graph.initializer:
         data = tensor.raw_data[: _HEADER.size] if tensor.name in read else b""
@@ -62,9 +64,15 @@ def packed_weights(graph: Any) -> dict[str, Packed]:
 def damage(graph: Any) -> dict[str, str]:
     """By initializer, what is wrong with the packed weights of the graph's sparse operators; empty where nothing is."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    read = [node for node in graph.node if node.domain == DOMAIN and len(node.input) > 1 and node.input[1] in stored]
+    read = [node for node in _packed(graph) if node.input[1] in stored]
     faults = {node.input[1]: _fault(stored[node.input[1]].raw_data, node) for node in read}
     return {name: fault for name, fault in faults.items() if fault}
+
+
+def _packed(graph: Any) -> list[Any]:
+    """The nodes that read packed weights."""
+    ours = (node for node in graph.node if node.domain == DOMAIN and node.op_type in _PACKED)
+    return [node for node in ours if len(node.input) > 1]
 
 
 def _fault(data: bytes, node: Any) -> str:

@@ -20,7 +20,8 @@ from sparsify_export.pruning.tensors import external_files
 from sparsify_export.pruning.wire import read_skeleton
 from sparsify_export.runtimes.onnx_file import read_onnx
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
-from sparsify_export.sparse import layout
+from sparsify_export.sparse import attention, layout
+from sparsify_export.sparse.attention_choice import Fusion, choose_fusions
 from sparsify_export.sparse.available import kernels
 from sparsify_export.sparse.choice import Chosen, Costs, Rule
 from sparsify_export.sparse.costs import costs_by
@@ -29,7 +30,7 @@ from sparsify_export.sparse.graph import GraphView, label
 from sparsify_export.sparse.layers import Layer, Left, find_layers, looked_at
 from sparsify_export.sparse.neighbours import Fused, fuse
 from sparsify_export.sparse.observed import Feeds, Shapes, observe
-from sparsify_export.sparse.operators import DOMAIN
+from sparsify_export.sparse.operators import ATTENTION, DOMAIN
 from sparsify_export.sparse.parity import SparseParity, compare
 from sparsify_export.sparse.plan import Plan, Row, store
 from sparsify_export.sparse.rewrite import Replacement, rewrite
@@ -110,7 +111,7 @@ def rewritten_graph(
 ) -> tuple[onnx.ModelProto, Plan]:
     """The new graph and its plan; `pack` and `costs` as in `choice.Rule`."""
     view = GraphView(model, path.parent)
-    shapes = observe(model, path, [*looked_at(view), *layout.looked_at(view)], feeds)
+    shapes = observe(model, path, [*looked_at(view), *layout.looked_at(view), *attention.looked_at(view)], feeds)
     least = None if options.min_sparsity == "auto" else options.min_sparsity
     times = DenseTimes(view, shapes) if costs else None
     rule = Rule(pack, options.precision, least, costs, times)
@@ -118,19 +119,24 @@ def rewritten_graph(
     chosen = _choices(view, shapes, rule, found)
     if times is not None and least is None:
         chosen = _with_neighbours(view, shapes, times, chosen)
+    attentions = attention.find_attention(view, shapes)
+    fusions = choose_fusions(view, shapes, attentions, options.precision, compare=times is not None and least is None)
+    absorbed = {index for one in fusions if one.replaced for index in one.attention.products}
+    rows = [(one.attention.products[0], _attention_row(one)) for one in fusions]
     replacements: list[Replacement] = []
-    rows: list[Row] = []
     for one in found:
         if isinstance(one, Left):
-            rows.append(_left(one))
+            rows += [(one.index, _left(one))] if one.index not in absorbed else []
             continue
         fused, choice = chosen[one.index]
         planned_for = _positions(one, shapes.first(one.output) or ())
         if choice.blob is not None:
             replacements.append(Replacement(fused, choice.blob, choice.kernel, planned_for))
-        shared = any(row.replaced and row.weight == one.weight for row in rows)
-        rows.append(_row(fused, choice, planned_for, shared=shared))
-    return rewrite(view, replacements), Plan(options.precision, rule.words, tuple(rows))
+        shared = any(row.replaced and row.weight == one.weight for _, row in rows)
+        rows.append((one.index, _row(fused, choice, planned_for, shared=shared)))
+    rewritten = rewrite(view, replacements, [one for one in fusions if one.replaced])
+    in_order = (row for _, row in sorted(rows, key=lambda row: row[0]))
+    return rewritten, Plan(options.precision, rule.words, tuple(in_order))
 
 
 def _choices(view: GraphView, shapes: Shapes, rule: Rule, found: Sequence[Layer | Left]) -> Choices:
@@ -174,6 +180,24 @@ def _outputs(graph: Path | bytes, path: Path, feeds: Feeds) -> list[dict[str, ND
 
 def _left(left: Left) -> Row:
     return Row(left.name, left.operator, left.weight, left.shape, left.sparsity, False, left.reason)
+
+
+def _attention_row(fusion: Fusion) -> Row:
+    one = fusion.attention
+    return Row(
+        name=one.name,
+        operator=ATTENTION,
+        weight="",
+        shape=(one.heads, one.depth),
+        sparsity=None,
+        replaced=fusion.replaced,
+        reason=fusion.reason,
+        kernel=fusion.kernel if fusion.replaced else "",
+        precision=fusion.precision if fusion.replaced else "",
+        positions=one.tokens,
+        dense_us=fusion.as_it_is_us,
+        sparse_us=fusion.as_one_us,
+    )
 
 
 def _row(fused: Fused, chosen: Chosen, planned_for: int, *, shared: bool) -> Row:

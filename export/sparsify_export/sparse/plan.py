@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 
 from sparsify.errors import CorruptError
+from sparsify_export.sparse.operators import ATTENTION
 
 KEY = "sparsify.plan"
 """The entry of the file's metadata."""
@@ -18,14 +19,14 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Row:
-    """One node that multiplies by weights, and what became of it."""
+    """One node that multiplies by weights, or the softmax of an attention, and what became of it."""
 
     name: str
     operator: str
     weight: str
     """Name of its weight in the graph that was given; empty where it has none."""
     shape: tuple[int, ...]
-    """(rows, columns) of a layer that could be replaced; else the weight's own."""
+    """(rows, columns) of a layer that could be replaced, (heads, features) of an attention; else the weight's own."""
     sparsity: float | None
     replaced: bool
     reason: str
@@ -38,8 +39,9 @@ class Row:
     positions: int = 0
     """Tokens or pixels that it was planned for."""
     dense_us: float | None = None
-    """What the cost model expects of the dense layer, in microseconds."""
+    """What the dense layer took by itself, or an attention as it is, in microseconds."""
     sparse_us: float | None = None
+    """What the cost model expects of the operator; what an attention took as one."""
     dense_bytes: int = 0
     """Of its weights in fp32; 0 where they are another layer's too, and counted there."""
     bytes: int = 0
@@ -48,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every node of the graph that multiplies by weights, in the graph's order."""
+    """Every node of the graph that multiplies by weights, and every attention, in the graph's order."""
 
     precision: str
     rule: str
@@ -63,11 +65,14 @@ class Plan:
     @property
     def summary(self) -> str:
         """One sentence for people."""
-        if not self.replaced:
-            return f"none of {len(self.rows)} layers replaced: {self.rule}"
-        dense, now = (sum(getattr(row, name) for row in self.replaced) for name in ("dense_bytes", "bytes"))
+        layers = [row for row in self.rows if row.operator != ATTENTION]
+        replaced = [row for row in layers if row.replaced]
+        dense, now = (sum(getattr(row, name) for row in replaced) for name in ("dense_bytes", "bytes"))
         share = f", {now / dense:.1%} of their dense bytes" if dense else ""
-        return f"{len(self.replaced)} of {len(self.rows)} layers replaced{share}: {self.rule}"
+        words = f"{len(replaced) or 'none'} of {len(layers)} layers replaced{share}: {self.rule}"
+        attentions = len(self.rows) - len(layers)
+        fused = len(self.replaced) - len(replaced)
+        return words + (f"; {fused or 'none'} of {attentions} attentions one operator" if attentions else "")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from sparsify_export.pruning.readers import inner_names
+from sparsify_export.sparse.attention_choice import Fusion
 from sparsify_export.sparse.choice import Blob
 from sparsify_export.sparse.graph import GraphView, Names, label
 from sparsify_export.sparse.neighbours import Fused
@@ -29,11 +30,16 @@ class Replacement:
     positions: int
 
 
-def rewrite(view: GraphView, replacements: Sequence[Replacement]) -> onnx.ModelProto:
-    """A copy of the graph with every layer of `replacements` replaced; equal weights are stored once."""
+def rewrite(view: GraphView, replacements: Sequence[Replacement], fusions: Sequence[Fusion] = ()) -> onnx.ModelProto:
+    """A copy of the graph with every layer of `replacements`, and every attention of `fusions`, replaced.
+
+    Equal weights are stored once.
+    """
     writer = _Writer(view)
     for replacement in replacements:
         writer.replace(replacement)
+    for fusion in fusions:
+        writer.fuse(fusion)
     return writer.model()
 
 
@@ -75,6 +81,12 @@ class _Writer:
         node = helper.make_node(operator, inputs, [fused.output], name=name, domain=DOMAIN, **given)
         self._gone.update(fused.nodes)
         self._new[max(fused.nodes)] = node
+
+    def fuse(self, fusion: Fusion) -> None:
+        """What only led to the attention is dropped later, for nobody reads it any more."""
+        last = self._view.producer(fusion.attention.output)
+        assert last is not None  # a product's result, or what was made of it
+        self._new[last] = fusion.node
 
     def model(self) -> onnx.ModelProto:
         model = onnx.ModelProto()

@@ -244,6 +244,75 @@ void check_convolution(Random& random) {
   }
 }
 
+struct Heads {
+  sk_attention shape;
+  std::vector<float> q, k, v, mask;
+
+  explicit Heads(Random& random) {
+    shape = {between(random, 1, 2), between(random, 1, 3), between(random, 1, 20), between(random, 1, 40),
+             between(random, 1, 40), between(random, 1, 70), 0.3f, 0, 0, 0, "f32", static_cast<int>(between(random, 1, 2))};
+    if (between(random, 0, 7) == 0) shape.keys = between(random, 250, 520);  // several blocks of keys
+    const int64_t all = shape.batch * shape.heads;
+    q = normals(random, all * shape.queries * shape.depth);
+    k = normals(random, all * shape.keys * shape.depth);
+    v = normals(random, all * shape.keys * shape.width);
+    if (between(random, 0, 1)) return;
+    shape.mask_query = between(random, 0, 1) ? shape.keys : 0;
+    shape.mask_batch = shape.mask_query == 0 ? shape.keys : shape.queries * shape.keys;
+    mask = normals(random, shape.batch * shape.mask_batch);
+    for (float& value : mask) value = value > 1 ? -INFINITY : value;
+    for (size_t i = 0; i < mask.size(); i += static_cast<size_t>(shape.keys)) mask[i] = 0;
+  }
+
+  // softmax(scale q k^T + mask) of one query.
+  std::vector<double> weights(int64_t batch, int64_t head, int64_t query) const {
+    const int64_t token = shape.heads * shape.depth;
+    std::vector<double> scores;
+    double total = 0;
+    for (int64_t j = 0; j < shape.keys; ++j) {
+      double score = 0;
+      for (int64_t d = 0; d < shape.depth; ++d) {
+        score += double{q[(batch * shape.queries + query) * token + head * shape.depth + d]} *
+                 k[(batch * shape.keys + j) * token + head * shape.depth + d];
+      }
+      score *= shape.scale;
+      if (!mask.empty()) score += mask[batch * shape.mask_batch + query * shape.mask_query + j];
+      scores.push_back(std::exp(score));  // of numbers drawn here it overflows nowhere
+      total += scores.back();
+    }
+    for (double& score : scores) score /= total;
+    return scores;
+  }
+};
+
+void check_attention(Random& random) {
+  Heads heads(random);
+  sk_attention& shape = heads.shape;
+  const auto size = static_cast<size_t>(shape.batch * shape.queries * shape.heads * shape.width);
+  for (const char* precision : {"f32", "bf16"}) {
+    shape.precision = precision;
+    const auto [first, second] = run_twice(size, [&](float* y) {
+      return sk_attention_run(&shape, heads.q.data(), heads.k.data(), heads.v.data(),
+                              heads.mask.empty() ? nullptr : heads.mask.data(), y);
+    });
+    const bool rounded = std::string(sk_attention_kernel(precision)).ends_with("bf16");
+    for (size_t at = 0; at < size; ++at) {
+      const auto index = static_cast<int64_t>(at), token = index / (shape.heads * shape.width);
+      const int64_t head = index / shape.width % shape.heads, batch = token / shape.queries;
+      const auto weights = heads.weights(batch, head, token % shape.queries);
+      double expected = 0, magnitude = 0;
+      for (int64_t j = 0; j < shape.keys; ++j) {
+        const double v = heads.v[((batch * shape.keys + j) * shape.heads + head) * shape.width + index % shape.width];
+        expected += weights[j] * v;
+        magnitude += weights[j] * std::abs(v);
+      }
+      const double bound = (rounded ? 0.1 : 2e-5) * magnitude + 1e-6;
+      expect_near(std::string("attention ") + precision, at, first[at], expected, bound);
+      expect_near("attention, second thread", at, second[at], first[at], 0);
+    }
+  }
+}
+
 // A damaged blob is refused, or is one that can be run: never read outside.
 void check_hostile(Random& random) {
   Packed w = random_weights(random, between(random, 1, 40), between(random, 1, 200));
@@ -277,6 +346,7 @@ int main(int argc, char** argv) {
   for (long i = 0; i < count; ++i) {
     check_linear(random);
     check_convolution(random);
+    check_attention(random);
     check_hostile(random);
   }
   std::printf("%ld layers of each kind, %zu kernels, on %s\n", count, sk_kernel_count(), sk_describe_cpu());

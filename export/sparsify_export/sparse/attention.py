@@ -1,0 +1,339 @@
+"""Attention in a graph: softmax(scale Q K^T + mask) V, known by what it computes and not by how an exporter wrote it.
+
+Exporters bring heads into place by transposing and reshaping in many ways, some of them with sizes that are computed at
+run time. What such nodes do together is found out by sending the numbers of the elements through them, in the sizes
+that were seen when the graph ran.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparsify_export.sparse.graph import GraphView, attributes, label
+from sparsify_export.sparse.observed import Shapes
+
+MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that change where elements lie, and nothing else."""
+_MOST_MOVES = 8
+
+Sizes = tuple[int, ...]
+Elements = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """An attention that was found. Heads lie side by side on the last axis of three, or apart on the second of four."""
+
+    name: str
+    q: str
+    """Heads side by side or apart, as of k and of v."""
+    k: str
+    v: str
+    mask: str
+    """What is added to the scores; empty where nothing is."""
+    heads: int
+    scale: float
+    output: str
+    heads_first: bool
+    """Whether heads lie apart in the output."""
+    tokens: int
+    """Queries of the first run."""
+    depth: int
+    """Features of a head's queries and keys."""
+    products: tuple[int, int]
+    """The nodes of Q K^T and of the product with V."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the operator reads."""
+        return (self.q, self.k, self.v, *([self.mask] if self.mask else []))
+
+
+def looked_at(view: GraphView) -> list[str]:
+    """The values whose shapes `find_attention` asks for."""
+    names: list[str] = []
+    for core in _cores(view):
+        ends = [one for value in (core.q, core.k_turned, core.v) for one in _origins(view, value)]
+        ends += _destinations(view, core.output)
+        factors = (*core.factors, *(factor for one in ends for factor in one.factors))
+        names += [core.mask, *(one.name for one in ends), *(factor.name for factor in factors)]
+    return [name for name in names if name and view.constant(name) is None]
+
+
+def find_attention(view: GraphView, shapes: Shapes) -> list[Attention]:
+    """Every attention of the graph whose scores nothing else sees, in the graph's order."""
+    return [found for core in _cores(view) if (found := _Finder(view, shapes, core).found()) is not None]
+
+
+@dataclass(frozen=True)
+class _Factor:
+    """A number by which scores are multiplied, or divided: a constant, or computed from sizes."""
+
+    name: str
+    inverse: bool
+
+
+@dataclass(frozen=True)
+class _Core:
+    """The two products with the softmax between them; q is (batch, heads, tokens, features), k_turned its transpose."""
+
+    name: str
+    q: str
+    k_turned: str
+    v: str
+    mask: str
+    factors: tuple[_Factor, ...]
+    output: str
+    products: tuple[int, int]
+
+
+def _cores(view: GraphView) -> Iterator[_Core]:
+    for index, node in enumerate(view.nodes):
+        if not view.is_standard(index, "Softmax") or attributes(node).get("axis", -1) not in (-1, 3):
+            continue
+        product = view.sole_consumer(node.output[0])
+        if product is None or not view.is_standard(product, "MatMul") or view.nodes[product].input[0] != node.output[0]:
+            continue
+        scores = _scores(view, str(node.input[0]))
+        if scores is not None:
+            made = view.nodes[product]
+            yield _Core(
+                name=label(node),
+                q=str(view.nodes[scores.product].input[0]),
+                k_turned=str(view.nodes[scores.product].input[1]),
+                v=str(made.input[1]),
+                mask=scores.mask,
+                factors=scores.factors,
+                output=str(made.output[0]),
+                products=(scores.product, product),
+            )
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The node of the product, what is added to it, and what it is multiplied by before."""
+
+    product: int
+    mask: str = ""
+    factors: tuple[_Factor, ...] = ()
+
+
+def _scores(view: GraphView, value: str) -> _Scores | None:
+    """How the softmax's input was made, where nothing else sees it."""
+    index = view.producer(value)
+    if index is None or view.sole_consumer(value) is None:
+        return None
+    node = view.nodes[index]
+    if view.is_standard(index, "MatMul"):
+        return _Scores(index)
+    if scaled := _scaled(view, index):
+        name, factor = scaled
+        found = _scores(view, name)
+        return None if found is None or found.mask else replace(found, factors=(*found.factors, factor))
+    if view.is_standard(index, "Add"):
+        for name, other in (tuple(node.input), tuple(reversed(node.input))):
+            found = _scores(view, str(name))
+            if found is not None and not found.mask:
+                return replace(found, mask=str(other))
+    return None
+
+
+def _scaled(view: GraphView, index: int) -> tuple[str, _Factor] | None:
+    """The value that a node multiplies by a number, and the number."""
+    node = view.nodes[index]
+    if not view.is_standard(index, "Mul", "Div"):
+        return None
+    a, b = map(str, node.input)
+    if _is_number(view, b):
+        return a, _Factor(b, node.op_type == "Div")
+    return (b, _Factor(a, False)) if node.op_type == "Mul" and _is_number(view, a) else None
+
+
+def _is_number(view: GraphView, name: str) -> bool:
+    return bool(view.scalar(name)) or _is_of_sizes(view, name)
+
+
+def _is_of_sizes(view: GraphView, name: str) -> bool:
+    """Whether a value is computed from sizes and constants alone, by a few nodes."""
+    waiting, seen = [name], set[int]()
+    while waiting and len(seen) <= _MOST_MOVES:
+        one = waiting.pop()
+        index = view.producer(one)
+        if view.constant(one) is not None or index in seen:
+            continue
+        if index is None:
+            return False
+        seen.add(index)
+        if not view.is_standard(index, "Shape"):
+            waiting += [value for value in view.nodes[index].input if value]
+    return not waiting
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """A value, and what lies between it and another: nodes that move its elements, and factors."""
+
+    name: str
+    moves: tuple[int, ...] = ()
+    factors: tuple[_Factor, ...] = ()
+
+
+def _origins(view: GraphView, value: str) -> list[_Moved]:
+    """What a value is made from, the value itself first; moves in the order in which they are done."""
+    found = [_Moved(value)]
+    while len(found) <= _MOST_MOVES and (index := view.producer(found[-1].name)) is not None:
+        last = found[-1]
+        if scaled := _scaled(view, index):
+            found.append(_Moved(scaled[0], last.moves, (*last.factors, scaled[1])))
+        elif view.is_standard(index, *MOVES):
+            found.append(_Moved(str(view.nodes[index].input[0]), (index, *last.moves), last.factors))
+        else:
+            break
+    return found
+
+
+def _destinations(view: GraphView, value: str) -> list[_Moved]:
+    """What is made from a value alone, the value itself first."""
+    found = [_Moved(value)]
+    while len(found) <= _MOST_MOVES and (index := view.sole_consumer(found[-1].name)) is not None:
+        if not view.is_standard(index, *MOVES) or view.nodes[index].input[0] != found[-1].name:
+            break
+        found.append(_Moved(str(view.nodes[index].output[0]), (*found[-1].moves, index)))
+    return found
+
+
+class _Finder:
+    """One core with its surroundings."""
+
+    def __init__(self, view: GraphView, shapes: Shapes, core: _Core) -> None:
+        self._view = view
+        self._shapes = shapes
+        self._core = core
+
+    def found(self) -> Attention | None:
+        core, shapes = self._core, self._shapes
+        names = core.q, core.k_turned, core.v
+        if not all(shapes.is_float(name) for name in names):  # constants are not among them
+            return None
+        sizes = list(zip(*(shapes.seen[name] for name in names), strict=True))
+        if not all(_fit(*one) for one in sizes) or not self._mask_fits(sizes):
+            return None
+        q, v = self._origin(core.q, (0, 1, 2, 3)), self._origin(core.v, (0, 1, 2, 3))
+        k = self._origin(core.k_turned, (0, 1, 3, 2))
+        heads = {first[1] for first, _, _ in sizes}
+        if len(heads) != 1 or q is None or k is None or v is None or v.factors:
+            return None
+        scale = self._scale((*core.factors, *q.factors, *k.factors), sizes[0][0][3])
+        if scale is None:
+            return None
+        output = self._destination([(*first[:3], last[3]) for first, _, last in sizes])
+        return Attention(
+            name=core.name,
+            q=q.name,
+            k=k.name,
+            v=v.name,
+            mask=core.mask,
+            heads=heads.pop(),
+            scale=scale,
+            output=output or core.output,
+            heads_first=not output,
+            tokens=sizes[0][0][2],
+            depth=sizes[0][0][3],
+            products=core.products,
+        )
+
+    def _scale(self, factors: Sequence[_Factor], depth: int) -> float | None:
+        """The product; where sizes are in it, only the usual one, which is of a size that the weights fix."""
+        scale = 1.0
+        for factor in factors:
+            number = self._view.scalar(factor.name) or self._shapes.number(factor.name)
+            if not number:
+                return None
+            scale *= 1 / number if factor.inverse else number
+        constant = all(self._view.scalar(factor.name) for factor in factors)
+        return scale if constant or math.isclose(scale, depth**-0.5, rel_tol=1e-5) else None
+
+    def _mask_fits(self, sizes: Sequence[tuple[Sizes, Sizes, Sizes]]) -> bool:
+        """Whether the mask has a number for each key, and does not make the scores any larger."""
+        mask = self._core.mask
+        if not mask:
+            return True
+        constant = self._view.constant(mask)
+        if constant is None:
+            seen, is_float = self._shapes.seen.get(mask, ()), self._shapes.is_float(mask)
+        else:
+            seen, is_float = (constant.shape,) * len(sizes), constant.dtype == np.float32
+        fits = (_broadcasts(one, (*q[:3], k[3])) for one, (q, k, _) in zip(seen, sizes, strict=True))
+        return is_float and all(fits)
+
+    def _origin(self, value: str, order: Sizes) -> _Moved | None:
+        """The furthest value that this one is only another view of: (batch, heads, tokens, features) in `order`."""
+        origins = [one for one in _origins(self._view, value) if self._view.constant(one.name) is None]
+        return next((one for one in reversed(origins) if self._is_origin(one, value, order)), None)
+
+    def _is_origin(self, origin: _Moved, value: str, order: Sizes) -> bool:
+        if not self._shapes.is_float(origin.name):
+            return False
+        seen, wanted = self._shapes.seen[origin.name], self._shapes.seen[value]
+        for run, (given, turned) in enumerate(zip(seen, wanted, strict=True)):
+            batch, heads, tokens, features = (turned[axis] for axis in order)
+            elements = _elements(given)
+            if given == (batch, tokens, heads * features):
+                apart = _apart(elements, heads)
+            elif given == (batch, heads, tokens, features):
+                apart = elements
+            else:
+                return False
+            if not np.array_equal(self._moved(elements, origin.moves, run), apart.transpose(order)):
+                return False
+        return True
+
+    def _destination(self, sizes: Sequence[Sizes]) -> str:
+        """The value that has the heads side by side, (batch, tokens, heads * features); empty where there is none."""
+        for one in _destinations(self._view, self._core.output):
+            merged = tuple((batch, tokens, heads * features) for batch, heads, tokens, features in sizes)
+            if self._shapes.seen.get(one.name) == merged and all(
+                np.array_equal(_apart(self._moved(_elements(size), one.moves, run), size[1]), _elements(size))
+                for run, size in enumerate(sizes)
+            ):
+                return one.name
+        return ""
+
+    def _moved(self, elements: Elements, moves: Iterable[int], run: int) -> Elements:
+        """What the moves make of the elements in one of the runs."""
+        for index in moves:
+            node = self._view.nodes[index]
+            if node.op_type == "Transpose":
+                elements = elements.transpose(attributes(node).get("perm"))
+            else:
+                elements = elements.reshape(self._shapes.seen[str(node.output[0])][run])
+        return elements
+
+
+def _apart(merged: Elements, heads: int) -> Elements:
+    """(batch, tokens, heads * features) as (batch, heads, tokens, features)."""
+    return merged.reshape(*merged.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def _elements(shape: Sizes) -> Elements:
+    return np.arange(int(np.prod(shape))).reshape(shape)
+
+
+def _fit(q: Sizes, k_turned: Sizes, v: Sizes) -> bool:
+    """Whether they are (batch, heads, queries, depth), (batch, heads, depth, keys) and (batch, heads, keys, width)."""
+    if not len(q) == len(k_turned) == len(v) == 4:
+        return False
+    # A size of one would hide in which order the axes lie.
+    together = q[:2] == k_turned[:2] == v[:2] and q[3] == k_turned[2] and k_turned[3] == v[2]
+    return together and min(*q[1:], *v[2:]) > 1
+
+
+def _broadcasts(shape: Sizes, to: Sizes) -> bool:
+    if not shape or len(shape) > len(to) or shape[-1] != to[-1]:
+        return False
+    return all(a in (1, b) for a, b in zip(reversed(shape), reversed(to), strict=False))
