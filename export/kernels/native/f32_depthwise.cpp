@@ -14,8 +14,10 @@
 namespace sparsify::f32 {
 namespace {
 
-// Of beginning at another plane.
-constexpr double CYCLES_OF_A_PLANE = 120;
+// Of beginning at another plane, copied or in place.
+constexpr double CYCLES_OF_A_COPY = 120, CYCLES_OF_A_PLANE = 60;
+// Of a vector of half as many lanes, which narrow planes take where there is one, in the time of a whole one.
+constexpr double TIME_OF_HALF = 0.55;
 
 // How a plane is cut into strips, whose lines the first cache keeps beside what is written.
 struct Strips {
@@ -38,10 +40,36 @@ struct Strips {
   }
 };
 
-// What there are loops for that pack nothing.
-bool usual(const Image& image) {
-  return image.stride_x == 1 && image.stride_y == 1 && image.dilation_x == 1 && image.dilation_y == 1 &&
-         image.kernel_height == image.kernel_width && (image.kernel_width == 3 || image.kernel_width == 5);
+// Whether there are loops for it that copy nothing.
+bool in_place(const Loops& loops, const Image& image) {
+  return loops.depthwise_in_place != nullptr && image.stride_x == image.stride_y && image.dilation_x == 1 &&
+         image.dilation_y == 1 && image.kernel_height == image.kernel_width &&
+         (image.kernel_width == 3 || image.kernel_width == 5);
+}
+
+// Of one plane.
+double nanoseconds_in_place(const Loops& loops, const Image& image) {
+  const Calibration& constants = calibration(loops);
+  const bool half = loops.width == 16 && image.out_width <= 8;
+  const double vectors = half ? TIME_OF_HALF : std::ceil(static_cast<double>(image.out_width) / loops.width);
+  const int32_t width = image.kernel_width;
+  const double parted = image.stride_x == 1 ? 0 : 2 * width + 1;  // loads and permutations of a row
+  const double lines = (image.out_height - 1.0) * image.stride_y + width;
+  const double row = width * width * constants.load + constants.row;
+  return CYCLES_OF_A_PLANE * cycle_ns(loops) + vectors * (image.out_height * row + lines * parted * constants.load);
+}
+
+double nanoseconds_of_copy(const Loops& loops, const Image& image) {
+  const Calibration& constants = calibration(loops);
+  const Strips strips(image, loops.width);
+  const double vectors = std::ceil(static_cast<double>(image.out_width) / loops.width);
+  const double bands = std::ceil(static_cast<double>(image.out_height) / strips.rows);
+  const double lines = static_cast<double>(strips.input_rows(image, image.out_height)) +
+                       (bands - 1) * (image.kernel_height - 1) * image.dilation_y;
+  const double packed = lines * std::ceil(static_cast<double>(image.width) / loops.width);
+  const double products = image.out_height * vectors * image.kernel_height * image.kernel_width;
+  return CYCLES_OF_A_COPY * cycle_ns(loops) + products * constants.load + image.out_height * vectors * constants.sum +
+         packed * constants.pack + (lines + image.out_height) * constants.row;
 }
 
 class DepthwiseMatrix final : public Prepared {
@@ -64,38 +92,50 @@ class DepthwiseMatrix final : public Prepared {
     pool.for_each(static_cast<size_t>(problem.batch * pieces), [&](size_t i) {
       const auto task = static_cast<int64_t>(i);
       const int64_t image = task / pieces, piece = task % pieces;
+      const auto first = static_cast<int32_t>(rows_ * piece / pieces);
+      const auto last = static_cast<int32_t>(rows_ * (piece + 1) / pieces);
+      if (in_place(loops_, problem.image)) return run_in_place(problem, strips, image, first, last);
       const int64_t lines = strips.input_rows(problem.image, strips.rows) * problem.image.stride_x;
       float* room = scratch(static_cast<size_t>(lines * strips.line));
       std::fill_n(room, lines * strips.line, 0.0f);  // beside the rows it stays so
-      for (int64_t r = rows_ * piece / pieces; r < rows_ * (piece + 1) / pieces; ++r) {
-        run_plane(problem, strips, image, static_cast<int32_t>(r), room);
-      }
+      for (int32_t r = first; r < last; ++r) run_plane(problem, strips, image, r, room);
     });
   }
 
   size_t bytes() const override { return taps_.size() * sizeof(float); }
 
  private:
+  void run_in_place(const Problem& problem, const Strips& strips, int64_t image, int32_t first, int32_t last) const {
+    const Image& of = problem.image;
+    const int64_t room = (of.stride_x + 2) * strips.line;
+    float* zeros = scratch(static_cast<size_t>(room));
+    std::fill_n(zeros, room, 0.0f);
+    const Planes planes = {group_input(problem, 0, image), problem.epilogue.bias, first, last, rows_ / of.groups,
+                           of.height, of.width, of.pad_top, of.pad_left, zeros};
+    loops_.depthwise_in_place(planes, describe(problem, first, image * rows_ + first));
+    for (int32_t r = first; r < last; ++r) finish(problem, image, r);
+  }
+
   void run_plane(const Problem& problem, const Strips& strips, int64_t image, int32_t row, float* room) const {
     const Image& of = problem.image;
     const float* x = group_input(problem, row / (rows_ / of.groups), image);
     PlaneRows out = describe(problem, row, image * rows_ + row);
-    if (in_place(of)) {
-      loops_.depthwise_in_place({x, of.height, of.width, of.pad_top, of.pad_left, room}, out);
-    } else {
-      out.lines = room;
-      out.line = strips.line;
-      for (int32_t first = 0; first < of.out_height; first += strips.rows) {
-        out.rows = std::min(strips.rows, of.out_height - first);
-        loops_.pack_lines({x, of.height, of.width, first * of.stride_y - of.pad_top,
-                           static_cast<int32_t>(strips.input_rows(of, out.rows)), of.pad_left, of.stride_x, room,
-                           strips.line});
-        loops_.depthwise(out);
-        const int64_t done = int64_t{out.rows} * out.width;
-        out.y += done;
-        if (out.residual != nullptr) out.residual += done;
-      }
+    out.lines = room;
+    out.line = strips.line;
+    for (int32_t first = 0; first < of.out_height; first += strips.rows) {
+      out.rows = std::min(strips.rows, of.out_height - first);
+      loops_.pack_lines({x, of.height, of.width, first * of.stride_y - of.pad_top,
+                         static_cast<int32_t>(strips.input_rows(of, out.rows)), of.pad_left, of.stride_x, room,
+                         strips.line});
+      loops_.depthwise(out);
+      const int64_t done = int64_t{out.rows} * out.width;
+      out.y += done;
+      if (out.residual != nullptr) out.residual += done;
     }
+    finish(problem, image, row);
+  }
+
+  void finish(const Problem& problem, int64_t image, int32_t row) const {
     if (done_in_registers(problem.epilogue.activation)) return;
     Epilogue rest;
     rest.activation = problem.epilogue.activation;
@@ -125,8 +165,6 @@ class DepthwiseMatrix final : public Prepared {
     return out;
   }
 
-  bool in_place(const Image& image) const { return loops_.depthwise_in_place != nullptr && usual(image); }
-
   const Loops& loops_;
   int32_t rows_, columns_;
   std::vector<float> taps_;  // [rows][columns]
@@ -148,20 +186,10 @@ double depthwise_nanoseconds(const Loops& loops, const Weights& weights, const S
     image.height = UNKNOWN * image.stride_y;
     image.width = UNKNOWN * image.stride_x;
   }
-  const Calibration& constants = calibration(loops);
-  const Strips strips(image, loops.width);
-  const double vectors = std::ceil(static_cast<double>(image.out_width) / loops.width);
-  const double bands = std::ceil(static_cast<double>(image.out_height) / strips.rows);
-  const double lines = static_cast<double>(strips.input_rows(image, image.out_height)) +
-                       (bands - 1) * (image.kernel_height - 1) * image.dilation_y;
-  const bool in_place = loops.depthwise_in_place != nullptr && usual(image);
-  const double packed = in_place ? 0 : lines * std::ceil(static_cast<double>(image.width) / loops.width);
-  const double products = image.out_height * vectors * weights.columns;
-  const double plane = CYCLES_OF_A_PLANE * cycle_ns(loops) + products * constants.load + image.out_height * vectors * constants.sum +
-                       packed * constants.pack + (lines + image.out_height) * constants.row;
+  const double plane = in_place(loops, image) ? nanoseconds_in_place(loops, image) : nanoseconds_of_copy(loops, image);
   const double moved = static_cast<double>(weights.rows) * sizeof(float) *
                        (static_cast<double>(image.height) * image.width + image.out_height * static_cast<double>(image.out_width));
-  const double far = constants.stream_byte * std::max(0.0, moved - 0.5 * cpu().l2_bytes);
+  const double far = calibration(loops).stream_byte * std::max(0.0, moved - 0.5 * cpu().l2_bytes);
   return (weights.rows * plane + far) / std::max(1, shape.threads);
 }
 

@@ -90,16 +90,18 @@ struct PlaneStrip {
   int64_t line;
 };
 
-// One channel's plane that is read where it lies, stride 1: a row or a column outside is zero.
-struct Plane {
-  const float* x;      // [height][width]
+// Output channels [first, last) whose planes are read where they lie: a row or a column outside is zero.
+struct Planes {
+  const float* x;      // [input channels][height][width], of channel 0
+  const float* bias;   // of channel 0, or null
+  int32_t first, last, multiplier;  // as many output channels for an input channel
   int32_t height, width;
   int32_t pad_top, pad_left;
-  const float* zeros;  // as many as a line
+  const float* zeros;  // as many as a padded row
 };
 
 // Output rows of a depthwise convolution that are multiplied together.
-constexpr int32_t BAND = 4;
+constexpr int32_t BAND = 4, TALL_BAND = 7;
 
 // Output rows of one channel from the lines of its plane.
 struct PlaneRows {
@@ -112,6 +114,7 @@ struct PlaneRows {
   float* y;                  // [rows][width]
   const float* residual;     // as y, or null
   int32_t rows, width;
+  bool more;                 // a vector may be written whole: what lies behind a row is written after it
 };
 
 template <class Value>
@@ -131,8 +134,9 @@ struct Loops {
                      float* packed);
   void (*pack_lines)(const PlaneStrip& strip);
   void (*depthwise)(const PlaneRows& rows);
-  // The same of all rows of a plane and kernels of 3x3 and 5x5 without dilation; null where lanes are masked one by one.
-  void (*depthwise_in_place)(const Plane& plane, const PlaneRows& rows);
+  // The same of whole planes and kernels of 3x3 and 5x5, stride 1 or 2 both ways, without dilation; `rows` is the first
+  // channel's. Null where lanes are masked one by one.
+  void (*depthwise_in_place)(const Planes& planes, const PlaneRows& rows);
   // `channels` channels from x on become packed[channel][kernel column][row][width].
   void (*pack_strip)(const float* x, const StripTile& tile, int32_t channels, float* packed);
   // Adds a block's product. Column k's vectors are at packed + k * stride. `first`: sums start from the bias;

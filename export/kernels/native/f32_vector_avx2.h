@@ -10,7 +10,7 @@
 namespace sparsify::avx2 {
 
 struct Vector {
-  static constexpr int width = 8;
+  static constexpr int width = 8, registers = 16;
   static constexpr int most_vectors = 8;
   using Element = float;  // of memory
   using Register = __m256;

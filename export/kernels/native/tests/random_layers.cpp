@@ -163,6 +163,21 @@ struct Convolution {
   sk_geometry geometry() const { return {axes, kernel, strides, pads, dilations, groups}; }
 };
 
+// Of a usual kernel, on planes down to a size at which results lie closer than a vector.
+void make_depthwise(Random& random, Convolution& c) {
+  c.groups = c.channels = between(random, 2, 9);
+  c.rows = c.groups * between(random, 1, 2);
+  const int64_t kernel = between(random, 0, 1) ? 3 : 5, stride = between(random, 1, 2);
+  for (int64_t a = 0; a < 2; ++a) {
+    c.kernel[a] = kernel;
+    c.strides[a] = stride;
+    c.dilations[a] = 1;
+    c.pads[a] = c.pads[a + 2] = kernel / 2;
+  }
+  c.height = between(random, 1, 20);
+  c.width = between(random, 1, 20);
+}
+
 // With one axis, index 0 of every list is x; `pads` has its beginning and its end.
 Convolution random_convolution(Random& random) {
   Convolution c{};
@@ -181,6 +196,7 @@ Convolution random_convolution(Random& random) {
   }
   c.height = c.axes == 1 ? 1 : between(random, 7, 20);
   c.width = between(random, 7, 40);
+  if (c.axes == 2 && between(random, 0, 3) == 0) make_depthwise(random, c);
   return c;
 }
 
