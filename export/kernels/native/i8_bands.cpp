@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <vector>
 
 #include "epilogue.h"
 #include "f32_loops.h"
 #include "i8_memory.h"
+#include "i8_share.h"
 #include "i8_token_blocks.h"
 #include "quantize.h"
 
@@ -55,8 +57,16 @@ void Bands::activate(int64_t position, int64_t first, int64_t count) const {
 namespace {
 
 // An image has one scale; steps are written for whole tiles. Returns the largest magnitude.
-float scale_image(const Problem& problem, const PlaneMap& map, int64_t channels, float* steps) {
-  const float absmax = quantizer().absmax(problem.x, channels * problem.image.height * problem.image.width);
+float scale_image(const Problem& problem, const PlaneMap& map, int64_t channels, float* steps, Pool& pool) {
+  constexpr int64_t WORTH_A_THREAD = 16384;  // floats
+  const int64_t count = channels * problem.image.height * problem.image.width;
+  const int64_t parts = std::clamp<int64_t>(count / WORTH_A_THREAD, 1, pool.threads());
+  std::vector<float> most(static_cast<size_t>(parts));
+  pool.for_each(most.size(), [&](size_t i) {
+    const Range mine = share_of(count, parts, static_cast<int64_t>(i));
+    most[i] = quantizer().absmax(problem.x + mine.begin, mine.count());
+  });
+  const float absmax = *std::max_element(most.begin(), most.end());
   const int64_t tiles = (map.positions + tile_positions - 1) / tile_positions;
   std::fill(steps, steps + tiles * tile_positions, byte_scale(absmax).step);
   return absmax;
@@ -71,7 +81,7 @@ void fill_planes(const Problem& problem, const PlaneMap& map, int64_t channels, 
   } else if (problem.layout == Layout::channel_major) {
     fill_channel_major(map, problem.x, channels, problem.n, planes, steps, pool);
   } else {
-    fill_image(map, problem.image, problem.x, scale_image(problem, map, channels, steps), planes, pool);
+    fill_image(map, problem.image, problem.x, scale_image(problem, map, channels, steps, pool), planes, pool);
   }
 }
 
@@ -80,7 +90,7 @@ void fill_byte_planes(const Problem& problem, const PlaneMap& map, int64_t chann
   if (problem.layout == Layout::channel_major) {
     fill_channel_major_bytes(map, problem.x, channels, problem.n, to.quantize, bytes, steps, pool);
   } else if (problem.layout == Layout::image) {
-    fill_image_bytes(map, problem.image, problem.x, scale_image(problem, map, channels, steps), bytes, pool);
+    fill_image_bytes(map, problem.image, problem.x, scale_image(problem, map, channels, steps, pool), bytes, pool);
   } else {  // tokens have to be turned, which takes four bytes of each at a time
     uint8_t* const quads = thread_scratch(Scratch::panels, static_cast<size_t>(map.bytes()));
     fill_token_major(map, problem.x, channels, problem.n, quads, steps, pool);

@@ -97,8 +97,8 @@ void lay_phase(const PlaneMap& map, const Image& image, int64_t phase, const Cha
 
 void fill_channel_major_bytes(const PlaneMap& map, const float* x, int64_t channels, int64_t n, QuantizeBytes quantize,
                               uint8_t* bytes, float* steps, Pool& pool) {
-  for_scaled_positions(x, channels, n, steps, pool, [&](int64_t first, int64_t count, const float* inverse) {
-    for (int64_t c = 0; c < channels; ++c) {
+  for_scaled_positions(x, channels, n, steps, pool, [&](int64_t first, int64_t count, const float* inverse, Range mine) {
+    for (int64_t c = mine.begin; c < mine.end; ++c) {
       quantize(x + c * n + first, inverse, count, bytes + c * map.byte_plane + first);
     }
   });

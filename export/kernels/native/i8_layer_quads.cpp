@@ -113,10 +113,10 @@ class QuadLayer final : public Prepared {
                       planes, scattered_ ? 1 : 4, scattered_ ? map.byte_offsets : map.offsets, places_, block_lines_,
                       weights};
     const int64_t together = together_of(problem.layout), bands = (groups_.rows + together - 1) / together;
-    const int64_t parts = tiles >= pool.threads() ? 1 : std::min<int64_t>(pool.threads(), bands);
+    const int64_t parts = parts_of_rows(problem, tiles, pool.threads(), bands);
     pool.for_each(static_cast<size_t>(tiles * parts), [&](size_t task) {
       const int64_t i = static_cast<int64_t>(task);
-      multiply_tile(ready, i / parts, share_of(groups_.rows, parts, i % parts, together));
+      multiply_tile(ready, i % tiles, share_of(groups_.rows, parts, i / tiles, together));
     });
     if (problem.layout != Layout::token_major) return;
     pool.for_each(static_cast<size_t>(tiles), [&](size_t tile) {

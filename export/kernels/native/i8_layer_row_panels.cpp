@@ -123,14 +123,14 @@ class RowPanelLayer final : public Prepared {
                       loops_, weights, planes, (weights.whole ? map.offsets : map.byte_offsets).data()};
     const int64_t each = std::min(most_tiles, (tiles + pool.threads() - 1) / pool.threads());
     const int64_t blocks = (tiles + each - 1) / each;
-    const int64_t parts = blocks >= pool.threads() ? 1 : std::min<int64_t>(pool.threads(), weights.panels);
+    const int64_t parts = parts_of_rows(problem, blocks, pool.threads(), weights.panels);
     const auto finish = [&](Range tokens) {
       if (problem.layout != Layout::token_major) return;
       finish_token_major(problem.epilogue, problem.y, groups_.rows, tokens.begin, tokens.count());
     };
     pool.for_each(static_cast<size_t>(blocks * parts), [&](size_t task) {
-      const int64_t i = static_cast<int64_t>(task), first = i / parts * each, end = std::min(tiles, first + each);
-      multiply_tiles(ready, {first, end}, share_of(weights.panels, parts, i % parts));
+      const int64_t i = static_cast<int64_t>(task), first = i % blocks * each, end = std::min(tiles, first + each);
+      multiply_tiles(ready, {first, end}, share_of(weights.panels, parts, i / blocks));
       if (parts == 1) finish({first * tile_positions, std::min(problem.n, end * tile_positions)});
     });
     if (parts > 1) for_shares(pool, problem.n, finish);

@@ -95,8 +95,8 @@ std::vector<int32_t> plane_order(int64_t channels, int64_t taps) {
 
 void fill_channel_major(const PlaneMap& map, const float* x, int64_t channels, int64_t n, uint8_t* planes, float* steps,
                         Pool& pool) {
-  for_scaled_positions(x, channels, n, steps, pool, [&](int64_t first, int64_t count, const float* inverse) {
-    for (int64_t q = 0; q < map.channel_quads; ++q) {
+  for_scaled_positions(x, channels, n, steps, pool, [&](int64_t first, int64_t count, const float* inverse, Range mine) {
+    for (int64_t q = mine.begin / 4; q < (mine.end + 3) / 4; ++q) {
       quantize_quad(x + 4 * q * n + first, n, channels - 4 * q, inverse, count,
                     reinterpret_cast<uint32_t*>(planes + q * map.plane) + first);
     }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "i8_share.h"
 #include "pool.h"
 #include "problem.h"
 #include "quantize.h"
@@ -62,23 +63,44 @@ void fill_channel_major_bytes(const PlaneMap& map, const float* x, int64_t chann
 void fill_image_bytes(const PlaneMap& map, const Image& image, const float* x, float absmax, uint8_t* bytes,
                       Pool& pool);
 
-// Blocks of positions of channel_major, for one pass over x to find scales and one to quantise: writes steps and calls
-// quantise(first, count, inverse), a block on a thread; inverse[count] of the block's positions.
+// Blocks of channel_major, for one pass over x to find scales and one to quantise: writes steps and calls
+// quantise(first, count, inverse, channels), a block on a thread; inverse[count] of the block's positions.
 template <class Quantise>
 void for_scaled_positions(const float* x, int64_t channels, int64_t n, float* steps, Pool& pool, Quantise&& quantise) {
-  // Positions whose columns stay in L2 between the two passes; long runs, because a row of x may be a page of its own.
   constexpr int64_t most = 1024, cached_bytes = 1 << 20;
-  const int64_t block = std::clamp<int64_t>(cached_bytes / (4 * channels) / 64 * 64, 64, most);
-  pool.for_each(static_cast<size_t>((n + block - 1) / block), [&](size_t task) {
-    const int64_t first = static_cast<int64_t>(task) * block, count = std::min(block, n - first);
-    float inverse[most];
-    quantizer().absmax_of_columns(x + first, n, channels, count, inverse);
+  const auto scale = [&](int64_t first, int64_t count, float* largest) {
     for (int64_t j = 0; j < count; ++j) {
-      const ByteScale scale = byte_scale(inverse[j]);
-      inverse[j] = scale.inverse;
-      steps[first + j] = scale.step;
+      const ByteScale of = byte_scale(largest[j]);
+      largest[j] = of.inverse;
+      steps[first + j] = of.step;
     }
-    quantise(first, count, inverse);
+  };
+  const int64_t threads = pool.threads();
+  if (threads > 1 && n <= most && channels * n * 4 <= cached_bytes * threads) {
+    // Few positions: each thread seeks and quantises in channels of its own.
+    const int64_t parts = std::min(threads, (channels + 3) / 4);
+    std::vector<float> largest(static_cast<size_t>(parts * n));
+    pool.for_each(static_cast<size_t>(parts), [&](size_t i) {
+      const Range mine = share_of(channels, parts, static_cast<int64_t>(i), 4);
+      quantizer().absmax_of_columns(x + mine.begin * n, n, mine.count(), n, largest.data() + static_cast<int64_t>(i) * n);
+    });
+    for (int64_t j = n; j < parts * n; ++j) largest[j % n] = std::max(largest[j % n], largest[j]);
+    scale(0, n, largest.data());
+    pool.for_each(static_cast<size_t>(parts), [&](size_t i) {
+      quantise(0, n, largest.data(), share_of(channels, parts, static_cast<int64_t>(i), 4));
+    });
+    return;
+  }
+  // Positions whose columns stay in L2 between the two passes; long runs, because a row of x may be a page of its own.
+  const int64_t block = std::clamp<int64_t>(cached_bytes / (4 * channels) / 64 * 64, 64, most);
+  const int64_t blocks = ((n + block - 1) / block + threads - 1) / threads * threads;
+  pool.for_each(static_cast<size_t>(blocks), [&](size_t task) {
+    const Range mine = share_of(n, blocks, static_cast<int64_t>(task), 64);
+    if (mine.count() == 0) return;
+    float inverse[most];
+    quantizer().absmax_of_columns(x + mine.begin, n, channels, mine.count(), inverse);
+    scale(mine.begin, mine.count(), inverse);
+    quantise(mine.begin, mine.count(), inverse, Range{0, channels});
   });
 }
 
