@@ -181,4 +181,5 @@ class _Graph:
 
     def _copy(self, name: str) -> float:
         shape = self._shapes.first(name)
-        return 0.0 if shape is None or len(shape) < 3 else self._layouts.change_of_layout(shape)
+        # Blocks are for images of two spatial axes alone.
+        return 0.0 if shape is None or len(shape) != 4 else self._layouts.change_of_layout(shape)
