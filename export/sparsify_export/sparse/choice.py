@@ -80,6 +80,8 @@ class Rule:
         least = DEFAULT_SPARSITY if self.min_sparsity is None else self.min_sparsity
         if not self._compared and sparsity < least:
             return Chosen(f"sparsity {sparsity:.1%} is below {least:.1%}")
+        if self.min_sparsity is None and fused.layer.in_integers:
+            return Chosen("it is quantised: ONNX Runtime multiplies its integers, and the operators take floats")
         matrix = np.ascontiguousarray(fused.matrix)
         candidates = [
             self._candidate(fused, matrix, precision, pattern, source_shape)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,6 +64,8 @@ class Layer:
     """(rows,)"""
     residual: str = ""
     """What a Gemm adds that is no constant."""
+    in_integers: bool = False
+    """Whether ONNX Runtime multiplies integers here: input and weight are both dequantised."""
 
     @property
     def rows(self) -> int:
@@ -130,9 +132,16 @@ def _layer(view: GraphView, shapes: Shapes, index: int) -> Layer | str:
         return "its output is empty"
     if not shapes.is_float(node.output[0]):
         return f"it computes in {shapes.dtypes.get(node.output[0], 'an unknown type')}, not in float32"
-    if node.op_type == "Conv":
-        return _conv(view, shapes, index)
-    return _gemm(view, shapes, index) if node.op_type == "Gemm" else _matmul(view, shapes, index)
+    find = {"Conv": _conv, "Gemm": _gemm, "MatMul": _matmul}[node.op_type]
+    layer = find(view, shapes, index)
+    if isinstance(layer, str) or not all(_is_dequantised(view, name) for name in node.input[:2]):
+        return layer
+    return replace(layer, in_integers=True)
+
+
+def _is_dequantised(view: GraphView, name: str) -> bool:
+    index = view.producer(name)
+    return index is not None and view.is_standard(index, "DequantizeLinear")
 
 
 def _matmul(view: GraphView, shapes: Shapes, index: int) -> Layer | str:

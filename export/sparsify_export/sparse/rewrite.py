@@ -128,6 +128,7 @@ def _drop_unread(model: onnx.ModelProto) -> None:
     graph.node.extend(reversed(kept))
     dropped = {tensor.name for tensor in graph.initializer if tensor.name not in read}
     _keep(graph.initializer, lambda tensor: tensor.name not in dropped)
+    _keep(graph.sparse_initializer, lambda tensor: tensor.values.name in read)
     # Old files list initializers among the inputs too.
     _keep(graph.input, lambda value: value.name not in dropped)
     _keep(graph.value_info, lambda value: value.name in made)
