@@ -155,7 +155,7 @@ def _opened(skeleton: Skeleton, extra: bytes, scratch: Path) -> Generator[OnnxRu
     external = any(tensor.data_location == TensorProto.EXTERNAL for tensor in skeleton.model.graph.initializer)
     if external:
         data = skeleton.path.read_bytes() + extra
-        with OnnxRuntime(data, weights_folder=skeleton.path.parent) as runtime:
+        with OnnxRuntime(data, source=skeleton.path) as runtime:
             yield runtime
         return
     scratch.mkdir(parents=True, exist_ok=True)

@@ -65,17 +65,17 @@ def _installed(distribution: str) -> bool:
 
 
 class OnnxRuntime:
-    """One session of ONNX Runtime over one ONNX file, or its bytes, whose weights may lie in files of `weights_folder`.
+    """One session of ONNX Runtime over one ONNX file, or over bytes that were made of the file `source`.
 
     `threads` is the intra-op pool; inter-op is 1 and idle threads sleep instead of spinning, so that two sessions timed
     in one process do not take each other's cores.
     """
 
     def __init__(
-        self, model: Path | bytes, provider: Provider = "CPU", threads: int = 1, weights_folder: Path | None = None
+        self, model: Path | bytes, provider: Provider = "CPU", threads: int = 1, source: Path | None = None
     ) -> None:
         self._model = model
-        self._weights_folder = weights_folder
+        self._source = source
         self._provider: Provider = provider
         self._threads = threads
         self._session: Any = None
@@ -96,13 +96,13 @@ class OnnxRuntime:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # every error is raised, too
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._provider != "CPU":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        if self._weights_folder is not None:
+        if self._source is not None:
             options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path", str(self._weights_folder)
+                "session.model_external_initializers_file_folder_path", str(self._source.parent)
             )
         if self._is_sparse():
             _register(options, library())
@@ -117,7 +117,9 @@ class OnnxRuntime:
 
     @property
     def _name(self) -> str:
-        return "the given bytes" if isinstance(self._model, bytes) else str(self._model)
+        if isinstance(self._model, Path):
+            return str(self._model)
+        return "the given bytes" if self._source is None else str(self._source)
 
     def _is_sparse(self) -> bool:
         """Whether the graph needs the sparse operators; read once, as sessions are opened by the hundred."""

@@ -97,7 +97,7 @@ def observe(model: onnx.ModelProto, path: Path, names: Iterable[str], feeds: Fee
     seen: dict[str, list[tuple[int, ...]]] = {}
     dtypes: dict[str, str] = {}
     numbers: dict[str, list[float]] = {}
-    with OnnxRuntime(probed, weights_folder=path.parent) as runtime:
+    with OnnxRuntime(probed, source=path) as runtime:
         for feed in feeds:
             for name, array in {**feed, **run(runtime, feed, path)}.items():
                 seen.setdefault(name, []).append(tuple(array.shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -66,7 +67,8 @@ def sparsify(
         source: An ONNX file that onnx's checker has passed; weights may lie in files beside it.
         out: Where to write; may be `source`. Weights lie inside, and beyond 2 GB those that stay dense beside it.
         options: What is asked for.
-        feeds: Inputs that the graph is run on: of one example first, and of another number where it takes any.
+        feeds: Inputs that the graph is run on: of one example first, and of another number where it takes any. Some
+            graphs say so and do not, for a Reshape has the number in it; those are run on the first alone.
         more: Inputs that the outputs are compared on too.
         inputs: Where the inputs come from, for the report.
 
@@ -77,13 +79,15 @@ def sparsify(
     """
     packing, native = kernels()
     model = read_model(source)
+    expected = _dense_outputs(source, feeds, more)
+    if (run_on := len(expected) - len(more)) < len(feeds):
+        feeds, inputs = feeds[:run_on], f"{inputs}, as many examples as the graph takes: it does not run on more"
     costs = costs_by(native, call_ns() if options.min_sparsity == "auto" else 0.0)
     rewritten, plan = rewritten_graph(model, source, options, feeds, packing.pack, costs)
     store(rewritten, plan)
     whole = gather(rewritten, source)
     data = rewritten.SerializeToString(deterministic=True)
-    every = [*feeds, *more]
-    parity = compare(source, _outputs(source, source, every), _outputs(data, source, every), options.precision, inputs)
+    parity = compare(source, expected, _outputs(data, source, [*feeds, *more]), options.precision, inputs)
     before, beside = _stored_bytes(source), 0
     if not whole:
         beside = write_beside(rewritten, source, out).stat().st_size
@@ -173,8 +177,18 @@ def _positions(layer: Layer, out_shape: tuple[int, ...]) -> int:
     return math.prod(out_shape[:-1] if layer.window is None else out_shape[2:])
 
 
-def _outputs(graph: Path | bytes, path: Path, feeds: Feeds) -> list[dict[str, NDArray[Any]]]:
-    with OnnxRuntime(graph, weights_folder=path.parent if isinstance(graph, bytes) else None) as runtime:
+def _dense_outputs(path: Path, feeds: Feeds, more: Feeds) -> list[dict[str, NDArray[Any]]]:
+    """Of the graph as it was given: on `feeds`, up to one after the first that it does not run on, and on `more`."""
+    with OnnxRuntime(path) as runtime:
+        outputs = [run(runtime, feeds[0], path)]
+        with suppress(UsageError):
+            for feed in feeds[1:]:
+                outputs.append(run(runtime, feed, path))
+        return outputs + [run(runtime, feed, path) for feed in more]
+
+
+def _outputs(graph: bytes, path: Path, feeds: Feeds) -> list[dict[str, NDArray[Any]]]:
+    with OnnxRuntime(graph, source=path) as runtime:
         return [run(runtime, feed, path) for feed in feeds]
 
 

@@ -100,6 +100,22 @@ def test_what_was_written_runs_for_any_batch_and_says_what_it_uses(tmp_path: Pat
         assert other.describe()["sparse operators"]
 
 
+def test_a_graph_that_runs_on_one_batch_alone_though_it_leaves_it_open(tmp_path: Path):
+    text = "(float[n,4,24] x) => (float[n,m] y) { f = Reshape(x, shape) h = MatMul(f, w) y = Relu(h) }"
+    source = graph(tmp_path / "g.onnx", text, {"w": sparse(24, 16), "shape": np.array([4, 24])})
+    done = run(source, tmp_path / "s.onnx", min_sparsity=0.5)
+    assert operators(load_graph(tmp_path / "s.onnx")) == ["Reshape", "SparseLinear"]
+    assert done.parity.inputs == "made up, as many examples as the graph takes: it does not run on more"
+
+
+def test_a_graph_that_onnx_runtime_refuses_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    text = '(float[n,8,6,6] x) => (float[n,4,4,4] y) { y = Conv <auto_pad = "VALID", pads = [0, 0, 0, 0]> (x, w) }'
+    source = graph(tmp_path / "g.onnx", text, {"w": sparse(4, 8, 3, 3)})
+    with pytest.raises(CorruptError, match=r"g\.onnx: ONNX Runtime cannot load it"):
+        run(source, tmp_path / "s.onnx")
+    assert not capfd.readouterr().err, "what ONNX Runtime logs is in the error already"
+
+
 def test_the_plan_by_expected_times_names_a_kernel_for_what_it_replaces(tmp_path: Path):
     done = run(encoder(tmp_path / "g.onnx"), tmp_path / "s.onnx")
     for row in done.plan.rows:
