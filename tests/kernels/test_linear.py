@@ -270,6 +270,41 @@ def test_sparse_linears_of_a_model_are_replaced_and_dense_ones_stay():
         torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+@pytest.mark.parametrize("inference", [False, True], ids=["with gradients", "without"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_encoder_of_pytorch_runs_its_sparse_layers(padded, inference):
+    """PyTorch's fused path, taken without gradients, looks at the weights of `linear1`; padded batches are nested."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 64, batch_first=True)
+    encoder = nn.TransformerEncoder(layer, 2).eval()
+    for name, weight in encoder.named_parameters():
+        if "linear" in name and weight.ndim == 2:
+            weight.data[torch.rand_like(weight) < 0.9] = 0
+    x, mask = torch.randn(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with torch.set_grad_enabled(not inference):
+        expected = encoder(x, src_key_padding_mask=mask if padded else None)
+        assert len(replace_linears(encoder)) == 4
+        got = encoder(x, src_key_padding_mask=mask if padded else None)
+    seen = ~mask if padded else torch.ones_like(mask)
+    torch.testing.assert_close(got[seen], expected[seen], rtol=1e-5, atol=1e-5)
+
+
+def test_a_linear_layer_of_several_names_is_packed_once():
+    torch.manual_seed(0)
+    layer = nn.Linear(40, 40)
+    layer.weight.data[torch.rand_like(layer.weight) < 0.9] = 0
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    x = torch.randn(3, 40)
+    with torch.no_grad():
+        expected = model(x)
+        assert replace_linears(model) == ["0", "2"]
+        assert isinstance(model[0], SparseLinearModule)
+        assert model[0] is model[2]
+        torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+    assert (model[0].weight.shape, model[0].weight.dtype) == ((40, 40), torch.float32)
+
+
 def test_what_was_prepared_goes_with_its_tensor():
     from sparsify_kernels import torch_operator
 

@@ -91,6 +91,11 @@ class SparseLinearModule(nn.Module):
         bias = cast("Tensor | None", dense.bias)  # declared as if it were always there
         self.register_buffer("bias", None if bias is None else bias.detach().float().cpu().clone())
 
+    @property
+    def weight(self) -> Tensor:
+        """Shape and type of the dense weights, for code that asks for these of a linear layer; there are no values."""
+        return torch.empty(self.out_features, self.in_features, device="meta")
+
     def forward(self, x: Tensor) -> Tensor:
         """[..., in_features] -> [..., out_features]."""
         return linear(x, self.packed, self.bias, self.out_features, self.activation)
@@ -99,12 +104,21 @@ class SparseLinearModule(nn.Module):
 def replace_linears(
     module: nn.Module, *, min_sparsity: float = 0.7, precision: Precision = "f32", pattern: Pattern = "unstructured"
 ) -> list[str]:
-    """Replace every `nn.Linear` inside `module` of which at least `min_sparsity` is zero; returns their names."""
-    found = [
-        (name, child)
-        for name, child in module.named_modules()
-        if type(child) is nn.Linear and float((child.weight == 0).float().mean()) >= min_sparsity and name
-    ]
-    for name, child in found:
-        module.set_submodule(name, SparseLinearModule(child, precision=precision, pattern=pattern))
-    return [name for name, _ in found]
+    """Replace every `nn.Linear` inside `module` of which at least `min_sparsity` is zero; returns their names.
+
+    A layer that several names stand for is packed once. `nn.TransformerEncoder` has a fused path that takes dense
+    weights out of its layers: it is not taken where those were replaced.
+    """
+    packed: dict[int, SparseLinearModule] = {}
+    replaced: list[str] = []
+    for name, child in list(module.named_modules(remove_duplicate=False)):
+        if not name or type(child) is not nn.Linear or float((child.weight == 0).float().mean()) < min_sparsity:
+            continue
+        if id(child) not in packed:
+            packed[id(child)] = SparseLinearModule(child, precision=precision, pattern=pattern)
+        module.set_submodule(name, packed[id(child)])
+        replaced.append(name)
+    for child in module.modules():
+        if isinstance(child, nn.TransformerEncoder) and any(isinstance(m, SparseLinearModule) for m in child.modules()):
+            child.use_nested_tensor = False
+    return replaced
