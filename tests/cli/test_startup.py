@@ -56,6 +56,18 @@ def test_a_fully_cached_run_imports_nothing_heavy(tmp_path):
     assert _heavy_modules_after(*command) == ["numpy"]  # for the intervals
 
 
+def test_an_onnx_file_is_rewritten_without_torch(tmp_path):
+    pytest.importorskip("sparsify_kernels", reason="sparsify-kernels is not installed: `make kernels`")
+    onnx = pytest.importorskip("onnx")
+    text = '<ir_version: 9, opset_import: ["" : 20]> g (float[n,4] x) => (float[n,4] y) { y = Relu(x) }'
+    (tmp_path / "g.onnx").write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    out = tmp_path / "sparse"
+    found = _heavy_modules_after("export", str(tmp_path / "g.onnx"), "--target", "sparse-cpu", "--out", str(out))
+    assert "onnxruntime" in found
+    assert "torch" not in found
+    assert "torch" not in _heavy_modules_after("inspect", str(out / "model.onnx"))
+
+
 def test_the_probe_sees_what_is_imported():
     done = subprocess.run(
         [sys.executable, "-c", "import scipy\n" + PROBE, "--help"], capture_output=True, text=True, check=True

@@ -1,4 +1,7 @@
-"""A graph's stored tensors: where their bytes lie, read as torch tensors and zeroed one at a time."""
+"""A graph's stored tensors: where their bytes lie, read as torch tensors and zeroed one at a time.
+
+Torch is imported when the first is read: whoever asks only where they lie does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,27 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
-from torch import Tensor
 
 from sparsify.errors import CorruptError, InputOutputError
 from sparsify_export.pruning.wire import Encoding, Place, Skeleton, Span, subgraphs
 
-DTYPES: dict[int, torch.dtype] = {
-    TensorProto.FLOAT: torch.float32,
-    TensorProto.FLOAT16: torch.float16,
-    TensorProto.BFLOAT16: torch.bfloat16,
-    TensorProto.DOUBLE: torch.float64,
-    TensorProto.INT8: torch.int8,
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+DTYPES: dict[int, str] = {
+    TensorProto.FLOAT: "float32",
+    TensorProto.FLOAT16: "float16",
+    TensorProto.BFLOAT16: "bfloat16",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.INT8: "int8",
 }
-"""Element types that are pruned; int8 only where a symmetric DequantizeLinear reads it."""
+"""Element types that are pruned, as torch calls them; int8 only where a symmetric DequantizeLinear reads it."""
 _ENCODINGS: dict[int, tuple[Encoding, ...]] = {
     TensorProto.FLOAT: ("raw", "float"),
     TensorProto.DOUBLE: ("raw", "double"),
@@ -57,7 +62,9 @@ class Stored:
     @property
     def dtype(self) -> torch.dtype:
         """Its element type; only where it is `readable`."""
-        return DTYPES[self.data_type]
+        import torch
+
+        return getattr(torch, DTYPES[self.data_type])
 
     @property
     def elements(self) -> int:
@@ -77,6 +84,8 @@ class Stored:
             CorruptError: Its bytes are fewer or more than its shape and type say.
             InputOutputError: The file cannot be read.
         """
+        import torch
+
         data = self._bytes()
         if self.span.encoding == "varint":
             data = _decoded(data, self.elements, self.dtype.itemsize, self._where)
