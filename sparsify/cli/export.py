@@ -49,7 +49,11 @@ def command(
     ] = None,
     shape: Annotated[
         list[str] | None,
-        typer.Option(help="Of an ONNX file's input, where sizes are open: NAME=1x128. Repeat.", show_default=False),
+        typer.Option(
+            help="Of an ONNX file's input, where sizes are open: NAME=1x128; what sparse operators are planned for. "
+            "Repeat.",
+            show_default=False,
+        ),
     ] = None,
     examples: Annotated[
         Path | None,
@@ -126,6 +130,9 @@ def _show_layers(out: Console, report: Mapping[str, Any]) -> None:
     layers = report.get("layers") or sparse.get("plan", {}).get("layers", ())
     if layers:
         out.print(plan_table(layers))
+    if planned := report.get("planned_for"):
+        shapes = ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in planned.items())
+        out.print(f"  planned for {shapes} (--shape), on one thread")
     if plan := sparse.get("plan"):
         out.print(f"  {plan['summary']}")
     if parity := report.get("sparse_parity") or sparse.get("parity"):

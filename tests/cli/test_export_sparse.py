@@ -75,8 +75,23 @@ def test_examples_and_shapes_are_taken(tmp_path: Path):
     export_to = ("export", source, "--target", "sparse-cpu", "--json")
     report = json.loads(invoke(*export_to, "--examples", tmp_path / "x.npz", "--out", tmp_path / "a").stdout)
     assert report["exports"][0]["sparse_parity"]["inputs"] == "given: x.npz"
-    invoke(*export_to, "--shape", "input=2x64", "--out", tmp_path / "b")
-    assert (tmp_path / "b" / "model.onnx").is_file()
+    assert report["exports"][0]["planned_for"] == {"input": [1, 64]}
+
+
+@needs_operators
+@pytest.mark.parametrize("given", [(), ("--examples", "x.npz")], ids=["made up", "given"])
+def test_operators_are_planned_for_the_shape_that_is_given(tmp_path: Path, monkeypatch, given: tuple[str, ...]):
+    monkeypatch.chdir(tmp_path)
+    source = write_linear(tmp_path / "g.onnx", columns=64, rows=32)
+    np.savez("x.npz", input=np.ones((5, 64), np.float32))
+    export_to = ("export", source, "--target", "sparse-cpu", "--min-sparsity", "0", *given)
+    done = invoke(*export_to, "--shape", "input=4x64", "--out", "a")
+    assert "planned for input 4x64 (--shape), on one thread" in done.stderr
+    report = json.loads(Path("a", "report.json").read_text())
+    assert report["layers"][0]["positions"] == 4
+    if given:
+        with pytest.raises(UsageError, match=r"expected at most what x\.npz holds, \[5, 64\], got \[6, 64\]"):
+            invoke(*export_to, "--shape", "input=6x64", "--out", "b")
 
 
 def test_a_dense_file_has_no_plan(tmp_path: Path):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparsify.errors import UsageError
 from sparsify.recipe.spec import SparseSpec
 from sparsify.store.atomic import write_json
 from sparsify_export.feed import Shape
 from sparsify_export.file_export import REPORT
 from sparsify_export.latency import MODEL
-from sparsify_export.onnx_check import inputs_of
+from sparsify_export.onnx_check import Input, inputs_of
 from sparsify_export.pruning.examples import given_examples
 from sparsify_export.sparse.observed import Feeds, made_up_feeds
 from sparsify_export.sparse.passes import sparsify
@@ -37,7 +38,8 @@ def export_sparse(
         folder: Where to write.
         target: Named in the report.
         options: What the pass is asked for.
-        shapes: Whole shapes by input name, where an axis after the first has no size.
+        shapes: Whole shapes by input name, which the operators are planned for; needed where an axis after the first
+            has no size.
         examples: `.npz` of arrays by input name, or `.npy` of one: real inputs to compare the graphs on.
 
     Raises:
@@ -50,7 +52,7 @@ def export_sparse(
     if examples is None:
         feeds, more, origin = made_up_feeds(source, inputs, shapes, seed=0), (), "made up"
     else:
-        feeds, more = _given(examples, inputs)
+        feeds, more = _given(examples, inputs, shapes)
         origin = f"given: {examples.name}"
     done = sparsify(source, folder / MODEL, options=options, feeds=feeds, more=more, inputs=origin)
     found = done.to_json()
@@ -61,6 +63,7 @@ def export_sparse(
         "inputs": [str(one) for one in inputs],
         "precision": options.precision,
         "min_sparsity": options.min_sparsity,
+        "planned_for": {name: list(array.shape) for name, array in feeds[0].items()},
         "file_bytes": found["file_bytes"],
         "sparse_parity": found["parity"],
         "layers": found["plan"]["layers"],
@@ -69,8 +72,8 @@ def export_sparse(
     return report
 
 
-def _given(path: Path, inputs: Any) -> tuple[Feeds, Feeds]:
-    """One example, three where the graph takes any number, and then all of them."""
+def _given(path: Path, inputs: Sequence[Input], shapes: Mapping[str, Shape]) -> tuple[Feeds, Feeds]:
+    """As many examples as `shapes` says, or one; two more where the graph takes any number; and then all of them."""
     examples = given_examples(path, inputs)
     every: list[Mapping[str, Any]] = []
     taken = 0
@@ -79,9 +82,17 @@ def _given(path: Path, inputs: Any) -> tuple[Feeds, Feeds]:
             break
         taken += count
         every.append(feed)
+    for name, shape in shapes.items():
+        array = examples.arrays[name]
+        if array.shape[1:] != shape[1:] or len(array) < shape[0]:
+            raise UsageError(
+                f"--shape {name}: expected at most what {path} holds, {list(array.shape)}, got {list(shape)}"
+            )
 
     def first(count: int) -> Mapping[str, Any]:
-        return {name: array if name in examples.whole else array[:count] for name, array in every[0].items()}
+        return {name: array if name in examples.whole else array[:count] for name, array in examples.arrays.items()}
 
-    fixed = all(not source.shape or isinstance(source.shape[0], int) for source in inputs)
-    return (every[:1], every[1:]) if fixed else ([first(1), first(3)], every)
+    if all(not source.shape or isinstance(source.shape[0], int) for source in inputs):
+        return every[:1], every[1:]
+    planned = next((shapes[name][0] for name in shapes if name not in examples.whole), 1)
+    return [first(planned), first(planned + 2)], every
