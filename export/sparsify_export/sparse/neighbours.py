@@ -66,13 +66,15 @@ def fuse(view: GraphView, shapes: Shapes, layer: Layer, claimed: AbstractSet[int
 
 
 def _added(view: GraphView, shapes: Shapes, fused: Fused, claimed: AbstractSet[int]) -> Fused | None:
-    """With the sum, the BatchNormalization or the scale that follows; None where none does."""
+    """With the sum, the BatchNormalization, the scale or what does nothing, whichever follows; None where none does."""
     index = view.sole_consumer(fused.output)
     if index is None or index in claimed:
         return None
     if view.is_standard(index, "BatchNormalization"):
         return _with_batch_norm(view, shapes, fused, index)
     node = view.nodes[index]
+    if _passes_on(view, index):
+        return replace(fused, nodes=(*fused.nodes, index), output=str(node.output[0]))
     if not view.is_standard(index, "Add", "Sum", "Mul") or len(node.input) != 2:
         return None
     (other,) = [str(name) for name in node.input if name != fused.output]
@@ -89,6 +91,17 @@ def _added(view: GraphView, shapes: Shapes, fused: Fused, claimed: AbstractSet[i
     if fused.residual or not shapes.equal(other, fused.output):
         return None
     return replace(_with(fused, (index,), output, "residual"), residual=other)
+
+
+def _passes_on(view: GraphView, index: int) -> bool:
+    """Whether the node's output is its input: exporters leave Identity, and Dropout that drops only in training."""
+    node = view.nodes[index]
+    if view.is_standard(index, "Identity"):
+        return True
+    if not view.is_standard(index, "Dropout") or any(node.output[1:]):
+        return False
+    training = view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.array(False)
+    return training is not None and not training.any()
 
 
 def _by_row(shapes: Shapes, fused: Fused, constant: NDArray[np.generic]) -> NDArray[np.float64] | None:

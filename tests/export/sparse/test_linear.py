@@ -19,6 +19,8 @@ STORED = {
     "g": normal(16, seed=2),
     "s": normal(16, seed=3),
     "half": number(0.5),
+    "no": np.array(False),
+    "yes": np.array(True),
     "one": number(1),
     "two": number(2),
     "three": number(3),
@@ -89,6 +91,8 @@ def fused(path: Path, text: str, **more: np.ndarray) -> tuple[list[str], tuple[s
         ("h = MatMul(x, w) y = Add(b, h)", ("bias",)),
         ("h = MatMul(x, w) y = Add(h, half)", ("bias",)),
         (BIAS + "y = Relu(v0)", ("bias", "relu")),
+        ("h = MatMul(x, w) i = Identity(h) j = Add(i, b) l = Dropout(j) y = Relu(l)", ("bias", "relu")),
+        ("h = MatMul(x, w) j = Add(h, b) l = Dropout(j, half, no) y = Relu(l)", ("bias", "relu")),
         (BIAS + "y = Clip(v0, zero, six)", ("bias", "relu6")),
         (BIAS + "e = Sigmoid(v0) y = Mul(v0, e)", ("bias", "silu")),
         (BIAS + "e = Sigmoid(v0) y = Mul(e, v0)", ("bias", "silu")),
@@ -227,6 +231,17 @@ def test_gemm_with_what_follows(tmp_path: Path):
             ("bias",),
         ),
         (HEAD + "{" + BIAS + "d = Mul(v0, two) e = Sigmoid(d) y = Mul(v0, e) }", ["Mul", "Sigmoid", "Mul"], ("bias",)),
+        # Dropout that may drop, and one whose mask is asked for.
+        (
+            HEAD + "{" + BIAS + "t = Not(yes) l = Dropout(v0, half, t) y = Relu(l) }",
+            ["Not", "Dropout", "Relu"],
+            ("bias",),
+        ),
+        (
+            "(float[n,5,24] x) => (float[n,5,16] y, bool[n,5,16] m) {" + BIAS + "l, m = Dropout(v0) y = Relu(l) }",
+            ["Dropout", "Relu"],
+            ("bias",),
+        ),
         # Other bounds, one bound, another slope.
         (HEAD + "{" + BIAS + "y = Clip(v0, zero, three) }", ["Clip"], ("bias",)),
         (HEAD + "{" + BIAS + "y = Clip(v0, zero) }", ["Clip"], ("bias",)),
