@@ -191,8 +191,6 @@ double by_measured_groups(const Weights& weights, const Shape& shape) {
   return by_groups(weights, shape, loops.grouping, calibration(loops), scattered ? quantised.bytes : quantised.quads);
 }
 
-bool fits_quads(const Weights& weights) { return is_i8(weights); }
-
 template <const QuadLoops& loops>
 std::unique_ptr<Prepared> prepare(const Weights& weights, const Shape& shape) {
   return prepare_quads(loops, weights, shape);
@@ -245,49 +243,49 @@ constexpr KernelInfo GEMV = {
 
 constexpr KernelInfo VNNI_ROWS = {
     "i8-vnni-rows", "int8 weights, any layout: every column, or those that 16 or 32 rows keep, for 4 rows at once",
-    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return is_i8(weights) && cpu.avx512_vnni; },
     [](const Weights& weights, const Shape& shape) { return by_rows(weights, shape, avx512vnni_rows); },
     prepare<avx512vnni_rows>};
 
 constexpr KernelInfo AVXVNNI_ROWS = {
-    "i8-avxvnni-rows", "the same in 256 bits",
-    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx_vnni; },
+    "i8-avxvnni-rows", "as i8-vnni-rows, in 256 bits",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return is_i8(weights) && cpu.avx_vnni; },
     [](const Weights& weights, const Shape& shape) { return by_rows(weights, shape, avxvnni_rows); },
     prepare<avxvnni_rows>};
 
 constexpr KernelInfo AVX2_ROWS = {
-    "i8-avx2-rows", "the same with widened bytes and vpmaddwd",
-    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx2; },
+    "i8-avx2-rows", "as i8-vnni-rows, in 256 bits, with widened bytes and vpmaddwd",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return is_i8(weights) && cpu.avx2; },
     [](const Weights& weights, const Shape& shape) { return by_rows(weights, shape, avx2_rows); },
     prepare<avx2_rows>};
 
 constexpr KernelInfo VNNI = {
     "i8-vnni-1x4", "int8 weights in quads of columns, any layout: one AVX-512 VNNI instruction a quad and 16 positions",
-    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx512_vnni; },
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return is_i8(weights) && cpu.avx512_vnni; },
     by_measured_groups<avx512vnni_quads>, prepare<avx512vnni_quads>};
 
 constexpr KernelInfo SCATTERED = {
     "i8-vnni-scattered", "int8 weights of any pattern, any layout: any four of a row are a group, laid together for it",
     [](const Cpu& cpu, const Weights& weights, const Shape& shape) {
       const Groups groups(weights, shape);  // columns are numbered in 16 bits, those that fill quads up included
-      return fits_quads(weights) && cpu.avx512_vnni && (groups.channels + 3) / 4 * 4 * groups.taps <= most_columns;
+      return is_i8(weights) && cpu.avx512_vnni && (groups.channels + 3) / 4 * 4 * groups.taps <= most_columns;
     },
     by_measured_groups<avx512vnni_scattered>, prepare<avx512vnni_scattered>};
 
 constexpr KernelInfo AVXVNNI = {
-    "i8-avxvnni", "the same in 256 bits",
-    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx_vnni; },
+    "i8-avxvnni", "as i8-vnni-1x4, in 256 bits",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return is_i8(weights) && cpu.avx_vnni; },
     by_measured_groups<avxvnni_quads>, prepare<avxvnni_quads>};
 
 constexpr KernelInfo AVX2 = {
-    "i8-avx2", "the same with widened bytes and vpmaddwd",
-    [](const Cpu& cpu, const Weights& weights, const Shape&) { return fits_quads(weights) && cpu.avx2; },
+    "i8-avx2", "as i8-vnni-1x4, in 256 bits, with widened bytes and vpmaddwd",
+    [](const Cpu& cpu, const Weights& weights, const Shape&) { return is_i8(weights) && cpu.avx2; },
     by_measured_groups<avx2_quads>, prepare<avx2_quads>};
 #endif
 
 constexpr KernelInfo PORTABLE = {
-    "i8-portable", "the same in plain C++: the exact reference",
-    [](const Cpu&, const Weights& weights, const Shape&) { return fits_quads(weights); },
+    "i8-portable", "as i8-vnni-1x4, in plain C++: the exact reference",
+    [](const Cpu&, const Weights& weights, const Shape&) { return is_i8(weights); },
     [](const Weights& weights, const Shape& shape) {
       constexpr double DOT = 54, SCALED = 2;  // cycles of a quad and 16 positions, and of a result
       const double cycle = cycle_ns(f32::best_loops()), result = SCALED * cycle;

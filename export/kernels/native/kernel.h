@@ -30,7 +30,7 @@ struct Shape {
 
 struct KernelInfo {
   const char* name;      // "f32-avx512", "i8-amx", ...
-  const char* serves;    // one line for `sparsify inspect`
+  const char* serves;    // one line for people: `sparsify_kernels.kernel_names()`
   bool (*can)(const Cpu& cpu, const Weights& weights, const Shape& shape);
   // Expected time of one call in nanoseconds, from the constants of calibration.h.
   double (*cost)(const Weights& weights, const Shape& shape);
@@ -39,7 +39,7 @@ struct KernelInfo {
 
 std::span<const KernelInfo> kernels();  // in kernels.cpp: the one table
 
-// The cheapest kernel that can; null where none can (the portable ones always can for f32 and i8).
+// The cheapest kernel that can; null where none can (the portable ones can for any precision).
 const KernelInfo* choose(const Weights& weights, const Shape& shape);
 const KernelInfo* kernel_named(const char* name);
 
