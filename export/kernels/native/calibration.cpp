@@ -124,15 +124,13 @@ class SampleGroups {
       : loops_(loops), step_((scattered() ? 3 : 9) * 64),  // odd lines, as planes are
         weights_(integers(count).data(), ROWS, COLUMNS, loops.grouping, ROWS),
         planes_(static_cast<size_t>(COLUMNS * step_)), sums_(ROWS * tile_positions), y_(ROWS * POSITIONS),
-        steps_(halves(tile_positions)), scales_(ROWS, 0.5f) {
-    for (int64_t i = 0; i < (scattered() ? COLUMNS : QUADS); ++i) offsets_.push_back(i * step_);
-  }
+        steps_(halves(tile_positions)), scales_(ROWS, 0.5f) {}
 
   // Times a tile; the sums come from the second cache.
   double multiplied() {
     const QuadView view = weights_.view();
     return quickest([&] {
-      loops_.multiply(view, 0, 0, ROWS, tile_positions / 16, true, planes_.data(), offsets_.data(), sums_.data());
+      loops_.multiply(view, 0, 0, ROWS, tile_positions / 16, true, planes_.data(), step_, sums_.data());
     }) / ROWS;
   }
 
@@ -147,7 +145,7 @@ class SampleGroups {
         for (int64_t v = 0; v < VECTORS; ++v) outputs[v] = first + 16 * v;
         const Results to{view.offsets, scales_.data(), scales_.data(), steps_.data(), lanes.data(), outputs, POSITIONS,
                          nullptr, y_.data(), Activation::relu};
-        loops_.multiply_to(view, 0, 0, SOME, VECTORS, false, planes_.data(), offsets_.data(), nullptr, to);
+        loops_.multiply_to(view, 0, 0, SOME, VECTORS, false, planes_.data(), step_, nullptr, to);
       }
     });
     return took / (SOME * (POSITIONS / tile_positions));
@@ -173,7 +171,6 @@ class SampleGroups {
   const QuadLoops& loops_;
   int64_t step_;
   Quads weights_;
-  std::vector<int64_t> offsets_;
   AlignedArray<uint8_t> planes_;
   AlignedArray<int32_t> sums_;
   AlignedArray<float> y_, steps_;

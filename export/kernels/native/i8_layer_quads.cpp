@@ -20,11 +20,12 @@ namespace {
 struct Ready {
   Bands bands;
   const uint8_t* planes;   // of quads, or of bytes
+  int64_t plane;           // from one to the next
   int64_t position_bytes;  // in a plane: 4, or 1
   const std::vector<int64_t>& offsets;  // of quads, or of columns
-  // Where a tile's line of each is copied to before a block is multiplied: as the taps of a kernel see planes, they lie
-  // across the lines of the cache, and each is loaded for many rows. Empty where planes are read in place.
-  const std::vector<int64_t>& places;
+  // Whether planes are read where they lie; else a tile's lines are laid side by side before a block is multiplied: as the
+  // taps of a kernel see planes, they lie across the lines of the cache, and each is loaded for many rows.
+  bool in_place;
   int64_t block_lines;     // of a block of columns
   QuadView weights;
 };
@@ -35,20 +36,21 @@ int64_t together_of(Layout layout) { return layout == Layout::token_major ? band
 void multiply_tile(const Ready& ready, int64_t tile, Range rows) {
   const QuadView& weights = ready.weights;
   const QuadLoops& loops = ready.bands.loops;
-  const int64_t position = tile * tile_positions, line = tile_positions * ready.position_bytes;
+  const int64_t position = tile * tile_positions, copied = tile_positions * ready.position_bytes;
   const int64_t sixteens = (std::min(tile_positions, ready.bands.map.positions - position) + 15) / 16;
   const uint8_t* const planes = ready.planes + position * ready.position_bytes;
-  const bool tokens = ready.bands.problem.layout == Layout::token_major, in_place = ready.places.empty();
+  const bool tokens = ready.bands.problem.layout == Layout::token_major;
   const bool one = weights.blocks == 1;  // then tokens' sums go no farther than a band, those of positions nowhere
   auto* const sums = reinterpret_cast<int32_t*>(
       thread_scratch(Scratch::results, static_cast<size_t>((one ? band_rows : rows.count()) * tile_positions) * 4));
-  uint8_t* const copies = thread_scratch(Scratch::panels, static_cast<size_t>(in_place ? 0 : ready.block_lines * line));
-  const uint8_t* const x = in_place ? planes : copies;
-  const int64_t* const offsets = (in_place ? ready.offsets : ready.places).data();
+  uint8_t* const copies =
+      thread_scratch(Scratch::panels, static_cast<size_t>(ready.in_place ? 0 : ready.block_lines * copied));
+  const int64_t line = ready.in_place ? ready.plane : copied;
   for (int64_t block = 0; block < weights.blocks; ++block) {
     const Range lines{block * ready.block_lines,
-                      std::min(static_cast<int64_t>(ready.places.size()), (block + 1) * ready.block_lines)};
-    if (!in_place) loops.copy(planes, ready.offsets.data() + lines.begin, lines.count(), copies);
+                      std::min(static_cast<int64_t>(ready.offsets.size()), (block + 1) * ready.block_lines)};
+    if (!ready.in_place) loops.copy(planes, ready.offsets.data() + lines.begin, lines.count(), copies);
+    const uint8_t* const x = ready.in_place ? planes + lines.begin * line : copies;
     const bool last = block + 1 == weights.blocks;
     const int64_t together = tokens ? band_rows : rows.count();
     for (int64_t first = rows.begin; first < rows.end; first += together) {
@@ -56,9 +58,9 @@ void multiply_tile(const Ready& ready, int64_t tile, Range rows) {
       int32_t* const band = one ? sums : sums + (first - rows.begin) * tile_positions;
       if (last && !tokens) {
         const Results to = ready.bands.results(position);
-        loops.multiply_to(weights, block, first, count, sixteens, block > 0, x, offsets, band, to);
+        loops.multiply_to(weights, block, first, count, sixteens, block > 0, x, line, band, to);
       } else {
-        loops.multiply(weights, block, first, count, sixteens, block > 0, x, offsets, band);
+        loops.multiply(weights, block, first, count, sixteens, block > 0, x, line, band);
         if (last) ready.bands.finish(position, first, count, band);
       }
     }
@@ -71,7 +73,8 @@ class QuadLayer final : public Prepared {
   QuadLayer(const QuadLoops& loops, const Weights& weights, const Shape& shape)
       : loops_(loops), scattered_(loops.grouping == Grouping::scattered), groups_(weights, shape, scattered_),
         scales_(weights.scales, weights.scales + weights.rows),
-        block_lines_(block_columns(loops.grouping) / (scattered_ ? 1 : 4)) {
+        block_lines_(block_columns(loops.grouping) / (scattered_ ? 1 : 4)),
+        in_place_(shape.layout != Layout::image || (groups_.taps == 1 && !scattered_)) {
     const std::vector<int32_t> order = plane_order(groups_.channels, groups_.taps);
     const AlignedArray<int8_t> integers = dense_integers(weights, order);
     const int64_t columns = static_cast<int64_t>(order.size());
@@ -80,9 +83,6 @@ class QuadLayer final : public Prepared {
       quads_.emplace_back(integers.data() + g * rows * columns, rows, columns, loops.grouping,
                           together_of(shape.layout));
     }
-    const bool in_place = shape.layout != Layout::image || (groups_.taps == 1 && !scattered_);
-    const int64_t lines = in_place ? 0 : columns / (scattered_ ? 1 : 4);
-    for (int64_t i = 0; i < lines; ++i) places_.push_back(i % block_lines_ * tile_positions * (scattered_ ? 1 : 4));
   }
 
   size_t bytes() const override {
@@ -110,8 +110,8 @@ class QuadLayer final : public Prepared {
     const QuadView weights = quads_[static_cast<size_t>(group)].view();
     const float* const scales = scales_.data() + group * groups_.rows;
     const Ready ready{{problem, map, steps, scales, weights.offsets, weights.rows, loops_},
-                      planes, scattered_ ? 1 : 4, scattered_ ? map.byte_offsets : map.offsets, places_, block_lines_,
-                      weights};
+                      planes, scattered_ ? map.byte_plane : map.plane, scattered_ ? 1 : 4,
+                      scattered_ ? map.byte_offsets : map.offsets, in_place_, block_lines_, weights};
     const int64_t together = together_of(problem.layout), bands = (groups_.rows + together - 1) / together;
     const int64_t parts = parts_of_rows(problem, tiles, pool.threads(), bands);
     pool.for_each(static_cast<size_t>(tiles * parts), [&](size_t task) {
@@ -130,7 +130,7 @@ class QuadLayer final : public Prepared {
   Groups groups_;
   std::vector<float> scales_;
   int64_t block_lines_;
-  std::vector<int64_t> places_;  // empty where planes are read in place
+  bool in_place_;
   std::vector<Quads> quads_;
 };
 

@@ -1,12 +1,14 @@
 // The loops over kept quads, written once over an instruction set's dot product.
 //
-// Loop order: row, kept quad, vector of the tile. A row's sums of 64 positions stay in registers; a quad costs one
-// broadcast of its four weights and one load and one dot product a vector. Source: "1x4" of the sparse-cpu spike.
+// Loop order: two rows, kept quad of each, vector of the tile. Rows' sums of 64 positions stay in registers; a quad costs
+// one broadcast of its four weights and one load and one dot product a vector. Of one row alone each vector's products
+// would wait for one another. Source: "1x4" of the sparse-cpu spike.
 //
 // `I` has Register (of I::width 32-bit integers), zero, load, store, and
 //   Weights weights(uint32_t quad);  Register dot(Register sum, Bytes x, Weights w);  Bytes bytes(const uint8_t*).
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -14,32 +16,67 @@
 
 namespace sparsify::quad_loops {
 
-// Calls keep(row, pass, sum) with the sums in registers, of `vectors` vectors in each of as many passes as are given,
-// and soon(order, left) before each row: the order from there on, and how many rows are left of it.
+// Where rows [at, at + 2) of a block's order have their groups; the second may be past the range, and has none.
+struct TwoRows {
+  int64_t row[2], begin[2], count[2];
+  bool both;
+
+  TwoRows(const QuadView& weights, int64_t block, int64_t at, int64_t past) : both(at + 1 < past) {
+    const int64_t* const starts = weights.starts + block * (weights.rows + 1) + at;
+    const int32_t* const order = weights.order + block * weights.rows + at;
+    row[0] = order[0];
+    row[1] = both ? order[1] : order[0];
+    begin[0] = starts[0];
+    begin[1] = starts[1];
+    count[0] = starts[1] - starts[0];
+    count[1] = both ? starts[2] - starts[1] : 0;
+  }
+
+  // Calls group(which, i) with every group of both, in turn while both have some.
+  template <class Group>
+  [[gnu::always_inline]] void for_each(Group&& group) const {
+    const int64_t common = std::min(count[0], count[1]);
+    for (int64_t i = 0; i < common; ++i) {
+      group(std::integral_constant<int, 0>(), begin[0] + i);
+      group(std::integral_constant<int, 1>(), begin[1] + i);
+    }
+    for (int64_t i = common; i < count[0]; ++i) group(std::integral_constant<int, 0>(), begin[0] + i);
+    for (int64_t i = common; i < count[1]; ++i) group(std::integral_constant<int, 1>(), begin[1] + i);
+  }
+};
+
+// Calls keep(row, which, pass, sum) with the sums in registers, of `vectors` vectors in each of as many passes as are
+// given, `which` of the two rows it is, and soon(order, left) before each row: the order from there on, and how many rows
+// are left of it.
 template <class I, int vectors, int passes, class Soon, class Keep>
 [[gnu::always_inline]] inline void multiply_rows(const QuadView& weights, int64_t block, int64_t first, int64_t count,
-                                                 const int32_t* added, const uint8_t* planes, const int64_t* offsets,
-                                                 Soon&& soon, Keep&& keep) {
-  const int64_t* starts = weights.starts + block * (weights.rows + 1);
-  const int32_t* order = weights.order + block * weights.rows;
-  for (int64_t at = first; at < first + count; ++at) {
-    const int64_t row = order[at];
+                                                 const int32_t* added, const uint8_t* lines, int64_t line, Soon&& soon,
+                                                 Keep&& keep) {
+  const int32_t* const order = weights.order + block * weights.rows;
+  for (int64_t at = first; at < first + count; at += 2) {
+    const TwoRows rows(weights, block, at, first + count);
     soon(order + at, first + count - at);
+    if (rows.both) soon(order + at + 1, first + count - at - 1);
     for (int pass = 0; pass < passes; ++pass) {
-      const int64_t at_sums = (row - first) * tile_positions + pass * I::width * vectors;
-      const uint8_t* const x = planes + pass * I::width * vectors * 4;
-      typename I::Register sum[vectors];
+      const int64_t in_tile = pass * I::width * vectors;
+      const uint8_t* const x = lines + in_tile * 4;
+      typename I::Register sum[2][vectors];
+#pragma GCC unroll 2
+      for (int r = 0; r < 2; ++r) {
 #pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) {
-        sum[v] = added != nullptr ? I::load(added + at_sums + v * I::width) : I::zero();
+        for (int v = 0; v < vectors; ++v) {
+          const int64_t from = (rows.row[r] - first) * tile_positions + in_tile + v * I::width;
+          sum[r][v] = added != nullptr ? I::load(added + from) : I::zero();
+        }
       }
-      for (int64_t i = starts[at]; i < starts[at + 1]; ++i) {
-        const uint8_t* const line = x + offsets[weights.quads[i]];
+      rows.for_each([&](auto r, int64_t i) __attribute__((always_inline)) {
+        const uint8_t* const of = x + weights.quads[i] * line;
         const auto w = I::weights(weights.values[i]);
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) sum[v] = I::dot(sum[v], I::bytes(line + v * I::width * 4), w);
-      }
-      keep(row, pass, sum);
+        for (int v = 0; v < vectors; ++v) sum[r][v] = I::dot(sum[r][v], I::bytes(of + v * I::width * 4), w);
+      });
+      keep(rows.row[0], 0, pass, sum[0]);
+      if (rows.both) keep(rows.row[1], 1, pass, sum[1]);
     }
   }
 }
@@ -57,24 +94,24 @@ constexpr int passes_of = static_cast<int>(tile_positions) / (I::width * I::vect
 
 template <class I>
 void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t, bool add,
-              const uint8_t* planes, const int64_t* offsets, int32_t* sums) {
-  const auto keep = [&](int64_t row, int pass, const auto& sum) __attribute__((always_inline)) {
+              const uint8_t* lines, int64_t line, int32_t* sums) {
+  const auto keep = [&](int64_t row, int, int pass, const auto& sum) __attribute__((always_inline)) {
     store<I>(sum, sums + (row - first) * tile_positions + pass * I::width * I::vectors);
   };
-  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
-                                             nothing, keep);
+  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, lines, line, nothing,
+                                             keep);
 }
 
 template <class I, auto write>
 void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t, bool add,
-                 const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
-  alignas(64) int32_t all[tile_positions];
-  const auto keep = [&](int64_t row, int pass, const auto& sum) __attribute__((always_inline)) {
-    store<I>(sum, all + pass * I::width * I::vectors);
-    if (pass + 1 == passes_of<I>) write(all, to, row);
+                 const uint8_t* lines, int64_t line, const int32_t* sums, const Results& to) {
+  alignas(64) int32_t all[2][tile_positions];
+  const auto keep = [&](int64_t row, int which, int pass, const auto& sum) __attribute__((always_inline)) {
+    store<I>(sum, all[which] + pass * I::width * I::vectors);
+    if (pass + 1 == passes_of<I>) write(all[which], to, row);
   };
-  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
-                                             nothing, keep);
+  multiply_rows<I, I::vectors, passes_of<I>>(weights, block, first, count, add ? sums : nullptr, lines, line, nothing,
+                                             keep);
 }
 
 inline void copy(const uint8_t* planes, const int64_t* offsets, int64_t count, uint8_t* lines) {

@@ -69,7 +69,7 @@ void Quads::add_quads(const int8_t* row, int64_t begin, int64_t end) {
     uint32_t value = 0;
     std::memcpy(&value, row + k, static_cast<size_t>(std::min<int64_t>(4, end - k)));
     if (value == 0) continue;
-    quads_.push_back(static_cast<uint16_t>(k / 4));
+    quads_.push_back(static_cast<uint16_t>((k - begin) / 4));
     values_.push_back(value);
   }
 }
@@ -81,10 +81,10 @@ void Quads::add_scattered(const int8_t* row, int64_t begin, int64_t end) {
     if (row[k] == 0) continue;
     if (taken == 4) {
       taken = 0;
-      quads_.insert(quads_.end(), 4, static_cast<uint16_t>(k));
+      quads_.insert(quads_.end(), 4, static_cast<uint16_t>(k - begin));
       values_.push_back(0);
     }
-    quads_[quads_.size() - 4 + static_cast<size_t>(taken)] = static_cast<uint16_t>(k);
+    quads_[quads_.size() - 4 + static_cast<size_t>(taken)] = static_cast<uint16_t>(k - begin);
     values_.back() |= static_cast<uint32_t>(static_cast<uint8_t>(row[k])) << (8 * taken);
     ++taken;
   }

@@ -28,7 +28,7 @@ struct QuadView {
   int64_t rows, blocks;
   const int32_t* order;      // [blocks][rows] which row comes
   const int64_t* starts;     // [blocks][rows + 1] of the rows in that order
-  const uint16_t* quads;     // of a group: the number of its quad in the row, or, scattered, of its four columns
+  const uint16_t* quads;     // of a group: the number of its quad in the block, or, scattered, of its four columns
   const uint32_t* values;    // its four integers, the first column's in the lowest byte
   const int32_t* offsets;    // [rows] -128 * sum of the row's weights: takes the activations' zero point out again
 };
@@ -76,14 +76,14 @@ struct Results {
 struct QuadLoops {
   Grouping grouping;
   // sums[row - first][0, tile_positions) = (or, where `add`, +=) products of block `block` of the rows that lie from
-  // `first` to first + count in its order, a range whose rows were sorted together. `planes` is where the tile begins
-  // and offsets[quad], or offsets[column], the distance of a line of activations from it; what lies behind the tile's
-  // first `sixteens` of 16 positions may be left out.
+  // `first` to first + count in its order, a range whose rows were sorted together. `lines` is where the block's lines
+  // of activations of the tile begin, a quad's or a column's each, `line` bytes apart; what lies behind the tile's first
+  // `sixteens` of 16 positions may be left out.
   void (*multiply)(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
-                   const uint8_t* planes, const int64_t* offsets, int32_t* sums);
+                   const uint8_t* lines, int64_t line, int32_t* sums);
   // The same of the last block: to y. `sums` are only read, where `add`.
   void (*multiply_to)(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
-                      const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to);
+                      const uint8_t* lines, int64_t line, const int32_t* sums, const Results& to);
   // out[j] = float(sum of position j + offset) * (scale * steps[j]) + bias, for j in [0, tile_positions).
   void (*scale)(const int32_t* sums, int32_t offset, float scale, const float* steps, float bias, float* out);
   // One row's sums to y.

@@ -49,24 +49,24 @@ void write(const int32_t* sums, const Results& to, int64_t row) {
 }
 
 void multiply(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
-              const uint8_t* planes, const int64_t* offsets, int32_t* sums) {
-  const auto keep = [&](int64_t row, int, const auto& sum) __attribute__((always_inline)) {
+              const uint8_t* lines, int64_t line, int32_t* sums) {
+  const auto keep = [&](int64_t row, int, int, const auto& sum) __attribute__((always_inline)) {
     quad_loops::store<Integers>(sum, sums + (row - first) * tile_positions);
   };
   with_vectors(sixteens, [&](auto vectors) {
-    quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
+    quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, lines, line,
                                                     quad_loops::nothing, keep);
   });
 }
 
 void multiply_to(const QuadView& weights, int64_t block, int64_t first, int64_t count, int64_t sixteens, bool add,
-                 const uint8_t* planes, const int64_t* offsets, const int32_t* sums, const Results& to) {
-  const auto keep = [&](int64_t row, int, const auto& sum) __attribute__((always_inline)) { write_row(sum, to, row); };
+                 const uint8_t* lines, int64_t line, const int32_t* sums, const Results& to) {
+  const auto keep = [&](int64_t row, int, int, const auto& sum) __attribute__((always_inline)) { write_row(sum, to, row); };
   with_vectors(sixteens, [&](auto vectors) {
     const auto soon = [&](const int32_t* order, int64_t left) __attribute__((always_inline)) {
       foresee(to, order, left, vectors);
     };
-    quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, planes, offsets,
+    quad_loops::multiply_rows<Integers, vectors, 1>(weights, block, first, count, add ? sums : nullptr, lines, line,
                                                     soon, keep);
   });
 }
