@@ -142,7 +142,12 @@ class _Search:
             return f"cannot be cut: {error.reason}"
         if widths(dict(candidate.named_modules())) != {name: len(channels) for name, channels in alive.items()}:
             return "are coupled with channels that are not"
-        if not _agree(_forward(candidate, self._example), self._expected):
+        try:
+            with naming_the_module(candidate):
+                output = _forward(candidate, self._example)
+        except Untraceable as error:  # heads, say, whose size the network derives from a width
+            return f"are counted on by what follows: without them {error.module} fails: {error.reason}"
+        if not _agree(output, self._expected):
             return "matter to what follows"
         self.work, self._alive = candidate.requires_grad_(False), alive
         return ""

@@ -36,6 +36,22 @@ class Cnn(nn.Module):
         return self.output(x.flatten(1))
 
 
+class Heads(nn.Module):
+    """Attention that derives the number of heads from a width, as transformers do, before a layer that loses units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.inner, self.output = nn.Linear(8, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(1).reshape(len(x), -1, 8)
+        shape = (*tokens.shape[:2], -1, 4)
+        q, k, v = (layer(tokens).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(tokens.shape)
+        return self.output(torch.relu(self.inner(mixed)))
+
+
 class Residual(nn.Module):
     """A stem and one block whose sum couples stem and second convolution."""
 
@@ -272,6 +288,17 @@ def test_random_masks_shrink_to_equal_outputs(seed: int):
     shrunk = shrink(module, torch.randn(4, 3, 8, 8, generator=generator))
     assert shrunk.removed
     assert agree(module, shrunk.model, (3, 8, 8))
+
+
+def test_channels_whose_number_the_network_counts_on_are_rolled_back_and_what_else_is_dead_goes():
+    model = Heads()
+    with torch.no_grad():
+        for layer, channel in ((model.q, 1), (model.k, 1), (model.v, 1), (model.inner, 2)):
+            layer.weight[channel], layer.bias[channel] = 0, 0
+    shrunk = shrink(model, torch.randn(2, 40))
+    assert shrunk.removed == {"inner": (2,)}
+    assert any("are counted on by what follows" in why for why in shrunk.skipped.values())
+    assert shrunk.model.q.out_features == 8
 
 
 def test_a_cut_that_torch_pruning_cannot_make_leaves_the_network_whole_and_is_told():
