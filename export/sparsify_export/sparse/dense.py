@@ -12,7 +12,7 @@ from onnx import helper
 
 from sparsify_export.sparse.graph import GraphView
 from sparsify_export.sparse.layers import Layer
-from sparsify_export.sparse.lone import BLOCKED, blocked_ends, graph_of, nanoseconds
+from sparsify_export.sparse.lone import BLOCKED, blocked_ends, graph_of, nanoseconds, nanoseconds_in_blocks
 from sparsify_export.sparse.observed import Shapes
 
 _BLOCK = 16
@@ -37,11 +37,16 @@ class DenseTimes:
 
     def blocked_ends(self, node: Any) -> tuple[bool, bool]:
         """Whether the node reads its input, and writes its output, in blocks of channels."""
-        sizes = (self._shapes.first(name) or self._stored_shape(name) for name in node.input)
-        attributes = b"".join(item.SerializeToString(deterministic=True) for item in node.attribute)
-        key = ("ends", node.op_type, attributes, *sizes)
+        key = ("ends", *self._alike(node))
         if key not in self._known:
             self._known[key] = blocked_ends(self._lone(node))
+        return self._known[key]
+
+    def in_blocks(self, node: Any) -> float:
+        """Nanoseconds of the node between neighbours in blocks of channels."""
+        key = ("blocks", *self._alike(node))
+        if key not in self._known:
+            self._known[key] = nanoseconds_in_blocks(self._lone(node), self._weights)
         return self._known[key]
 
     def change_of_layout(self, shape: tuple[int, ...]) -> float:
@@ -59,6 +64,11 @@ class DenseTimes:
         stored = {name: array for name in node.input if (array := self._view.constant(name)) is not None}
         shapes = {name: self._shapes.first(name) or () for name in node.input if name and name not in stored}
         return graph_of([node], shapes, stored, self._view.model)
+
+    def _alike(self, node: Any) -> tuple[Any, ...]:
+        """The same of nodes that ONNX Runtime treats alike."""
+        attributes = b"".join(item.SerializeToString(deterministic=True) for item in node.attribute)
+        return (node.op_type, attributes, *(self._shapes.first(name) or self._stored_shape(name) for name in node.input))
 
     def _stored_shape(self, name: str) -> tuple[int, ...]:
         array = self._view.constant(name)

@@ -3,7 +3,8 @@
 ONNX Runtime computes convolutions and pooling in blocks of channels (NCHWc, its `nchwc_transformer.cc`), and what lies
 between them where all of its inputs are laid out so; our operators take and give plain images. Wherever the two meet, a
 value is copied from one layout into the other. A dense layer that was timed by itself paid for both of its ends, which
-is right between sparse neighbours and too much between dense ones, where it is the sparse layer that causes copies.
+is right between sparse neighbours and too much between dense ones, where it is the sparse layer that causes copies: so
+it is timed in blocks, too.
 
 So the choice of one layer depends on its neighbours'. Every layer is on one of two sides, every value that is read on
 the other side than it was made on costs one copy: the cheapest choice is a minimum cut (Greig, Porteous and Seheult
@@ -86,6 +87,10 @@ class Layouts(Protocol):
         """Whether the node reads its input, and writes its output, in blocks of channels."""
         ...
 
+    def in_blocks(self, node: Any) -> float:
+        """Nanoseconds of a convolution whose neighbours are in blocks."""
+        ...
+
     def change_of_layout(self, shape: tuple[int, ...]) -> float:
         """Nanoseconds of one copy of an image from one layout into the other."""
         ...
@@ -96,8 +101,6 @@ class Gain:
     """A layer that would be replaced if its neighbours did not matter."""
 
     fused: Fused
-    dense_ns: float
-    """Of the layer between plain neighbours."""
     sparse_ns: float
 
 
@@ -143,8 +146,7 @@ class _Graph:
         reads, writes = self._ends(layer.index) if layer.window is not None else (False, False)
         if not reads and not writes:
             return None
-        copies = self._copy(layer.source) * reads + self._copy(layer.output) * writes
-        vertex = self._sides.vertex(plain=gain.sparse_ns, blocks=max(0.0, gain.dense_ns - copies))
+        vertex = self._sides.vertex(plain=gain.sparse_ns, blocks=self._layouts.in_blocks(layer.node))
         self._at.update(dict.fromkeys(gain.fused.nodes, vertex))
         return vertex
 

@@ -161,9 +161,9 @@ def _choices(view: GraphView, shapes: Shapes, rule: Rule, found: Sequence[Layer 
 def _with_neighbours(view: GraphView, shapes: Shapes, times: DenseTimes, chosen: Choices) -> Choices:
     """The same, less those layers whose neighbours make them better dense."""
     gains = [
-        layout.Gain(fused, 1e3 * choice.dense_us, 1e3 * choice.sparse_us)
+        layout.Gain(fused, 1e3 * choice.sparse_us)
         for fused, choice in chosen.values()
-        if choice.blob is not None and choice.dense_us is not None and choice.sparse_us is not None
+        if choice.blob is not None and choice.sparse_us is not None
     ]
     kept_dense = layout.better_dense(view, shapes, times, gains)
     return {

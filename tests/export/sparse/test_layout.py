@@ -63,11 +63,16 @@ def test_nothing_to_choose():
 class Asked:
     """Every convolution of 8 channels or more, and every pooling, wants blocks; a copy of a value takes 10."""
 
+    dense: dict[str, float]
+    """By output, what a node takes between plain neighbours."""
     copy: float = 10.0
     shapes: list[tuple[int, ...]] = field(default_factory=list)
 
     def blocked_ends(self, node: Any) -> tuple[bool, bool]:
         return node.input[0] != "x" or node.op_type != "Conv", True
+
+    def in_blocks(self, node: Any) -> float:
+        return self.dense[node.output[0]] - self.copy * sum(self.blocked_ends(node))
 
     def change_of_layout(self, shape: tuple[int, ...]) -> float:
         assert len(shape) == 4, "ONNX Runtime's blocks of channels are for images of two axes"
@@ -82,8 +87,8 @@ def left_dense(path: Path, text: str, stored: dict[str, Any], costs: dict[str, t
     view = GraphView(model)
     shapes = observe(model, path, [*looked_at(view), *laid_out(view)], made_up_feeds(path, inputs_of(path), {}, 0))
     layers = [layer for layer in find_layers(view, shapes) if isinstance(layer, Layer)]
-    gains = [Gain(fuse(view, shapes, one, set()), *costs[one.output]) for one in layers if one.output in costs]
-    left = better_dense(view, shapes, Asked(), gains)
+    gains = [Gain(fuse(view, shapes, one, set()), costs[one.output][1]) for one in layers if one.output in costs]
+    left = better_dense(view, shapes, Asked({output: dense for output, (dense, _) in costs.items()}), gains)
     return {layer.output for layer in layers if layer.index in left}
 
 
