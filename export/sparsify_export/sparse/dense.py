@@ -68,7 +68,8 @@ class DenseTimes:
     def _alike(self, node: Any) -> tuple[Any, ...]:
         """The same of nodes that ONNX Runtime treats alike."""
         attributes = b"".join(item.SerializeToString(deterministic=True) for item in node.attribute)
-        return (node.op_type, attributes, *(self._shapes.first(name) or self._stored_shape(name) for name in node.input))
+        sizes = (self._shapes.first(name) or self._stored_shape(name) for name in node.input)
+        return (node.op_type, attributes, *sizes)
 
     def _stored_shape(self, name: str) -> tuple[int, ...]:
         array = self._view.constant(name)
