@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import re
 from dataclasses import replace
 from typing import get_args
@@ -268,6 +270,25 @@ def test_sparse_linears_of_a_model_are_replaced_and_dense_ones_stay():
         assert isinstance(model[0], SparseLinearModule)
         assert type(model[3]) is nn.Linear
         torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_layer_is_copied_and_pickled_with_all_it_was_made_of(again):
+    rng = np.random.default_rng(0)
+    bias, scale, shift = rng.standard_normal((3, 24)).astype(np.float32)
+    x = rng.standard_normal((5, 40)).astype(np.float32)
+    layer = SparseLinear(WEIGHTS, bias=bias, norm=(scale, shift, 1e-3), activation="gelu", expected_n=5, threads=2)
+    other = again(layer)
+    assert repr(other) == repr(layer) == f"SparseLinear(24x40, kernel={layer.kernel!r})"
+    assert np.array_equal(other(x), layer(x))
+
+    images = rng.standard_normal((2, 4, 7, 9)).astype(np.float32)
+    convolution = SparseConv(
+        sparse_weights(rng, 24, 2, 3, 3), strides=(2, 1), pads=(1, 0, 0, 2), groups=2, bias=bias, activation="relu"
+    )
+    other = again(convolution)
+    assert repr(other) == repr(convolution) == f"SparseConv(24 rows, 3x3, kernel={convolution.kernel!r})"
+    assert np.array_equal(other(images), convolution(images))
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_int64
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,9 @@ class SparseConv:
         threads: int,
     ) -> None:
         self.packed = native.checked_blob(blob)
+        self._geometry = geometry
+        self._options = {"bias": bias, "activation": activation}
+        self._options |= {"kernel": kernel, "expected_size": expected_size, "threads": threads}
         self.rows: int = read_header(self.packed).rows
         self._axes = len(geometry.kernel_shape)
         c_geometry = native.c_geometry_of(geometry)
@@ -128,6 +132,15 @@ class SparseConv:
         if self._library.sk_conv_run(self._handle, native.address(x), batch, channels, height, width, *pointers):
             native.raise_last_error()
         return y
+
+    def __repr__(self) -> str:
+        """What it multiplies, and by which kernel."""
+        shape = "x".join(map(str, self._geometry.kernel_shape))
+        return f"SparseConv({self.rows} rows, {shape}, kernel={self.kernel!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as what it was made of; made anew where it is read, by a kernel of that machine."""
+        return partial(SparseConv.from_packed, **self._options), (self.packed, self._geometry)
 
     def __del__(self) -> None:
         """Free what the library holds."""

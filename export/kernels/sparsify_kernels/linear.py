@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,8 @@ class SparseLinear:
         threads: int,
     ) -> None:
         self.packed = native.checked_blob(blob)
+        self._options = {"bias": bias, "norm": norm, "activation": activation}
+        self._options |= {"kernel": kernel, "expected_n": expected_n, "threads": threads}
         rows = read_header(self.packed).rows
         scale, shift, epsilon = norm or (None, None, 0.0)
         given = (("bias", bias), ("the norm's scale", scale), ("the norm's shift", shift))
@@ -115,6 +118,14 @@ class SparseLinear:
         if self._library.sk_linear_run(self._handle, native.address(x), y.size // self.rows, *pointers):
             native.raise_last_error()
         return y
+
+    def __repr__(self) -> str:
+        """What it multiplies, and by which kernel."""
+        return f"SparseLinear({self.rows}x{self.columns}, kernel={self.kernel!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as what it was made of; made anew where it is read, by a kernel of that machine."""
+        return partial(SparseLinear.from_packed, **self._options), (self.packed,)
 
     def __del__(self) -> None:
         """Free what the library holds."""
