@@ -1,7 +1,7 @@
 """Shapes of intermediate values, seen when ONNX Runtime runs the graph: inference leaves most of them open.
 
 Where the first axis of the inputs has no fixed size the graph is run for two sizes, so that a value that is merely
-broadcast along it is not taken for one that has it.
+broadcast along it is not taken for one that has it; and so for other open axes that are given the size 1.
 """
 
 from __future__ import annotations
@@ -56,22 +56,38 @@ class Shapes:
 
 
 def made_up_feeds(path: Path, inputs: Sequence[Input], given: Mapping[str, Shape], seed: int) -> Feeds:
-    """Made-up inputs: of the batch that the graph fixes, or of the batch given (1) and of one two larger.
+    """Made-up inputs, of the batch that the graph fixes, or of the batch given (1).
+
+    Where it is open, they come with a batch two larger, too; where another open axis is given the size 1, with 3 there.
 
     Raises:
         UsageError: An axis after the first has no size in the graph and none in `given`; names the input.
     """
     open_ended = [source.name for source in inputs if source.shape and not isinstance(source.shape[0], int)]
-    first = next((given[name][0] for name in open_ended if given.get(name)), 1)
-    feeds: list[Mapping[str, NDArray[Any]]] = []
-    for batch in (first, first + 2) if open_ended else (None,):
-        shapes: dict[str, Shape] = {}
-        for source in inputs:
-            fixed = not source.shape or isinstance(source.shape[0], int)
-            only = {source.name: given[source.name]} if source.name in given else {}
-            shapes |= shapes_of(path, [source], None if fixed else batch, only)
-        feeds.append(make_feed(inputs, shapes, seed))
-    return feeds
+    batch = next((given[name][0] for name in open_ended if given.get(name)), 1) if open_ended else None
+    longer = {source.name: _longer(source, given[source.name]) for source in inputs if source.name in given}
+    kinds = [(batch, given)]
+    kinds += [(batch + 2, given)] if batch is not None else []
+    kinds += [(batch, longer)] if longer != given else []
+    return [make_feed(inputs, _shapes(path, inputs, *kind), seed) for kind in kinds]
+
+
+def _shapes(path: Path, inputs: Sequence[Input], batch: int | None, given: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Of every input; the batch is that of those whose first axis is open."""
+    shapes: dict[str, Shape] = {}
+    for source in inputs:
+        fixed = not source.shape or isinstance(source.shape[0], int)
+        only = {source.name: given[source.name]} if source.name in given else {}
+        shapes |= shapes_of(path, [source], None if fixed else batch, only)
+    return shapes
+
+
+def _longer(source: Input, shape: Shape) -> Shape:
+    """With 3 for every 1 on an open axis after the first."""
+    sizes = zip(source.shape, shape, strict=False)  # as many as there are axes, or it is refused later
+    return tuple(
+        3 if axis and size == 1 and not isinstance(dim, int) else size for axis, (dim, size) in enumerate(sizes)
+    )
 
 
 def observe(model: onnx.ModelProto, path: Path, names: Iterable[str], feeds: Feeds) -> Shapes:

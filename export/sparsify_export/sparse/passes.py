@@ -67,8 +67,8 @@ def sparsify(
         source: An ONNX file that onnx's checker has passed; weights may lie in files beside it.
         out: Where to write; may be `source`. Weights lie inside, and beyond 2 GB those that stay dense beside it.
         options: What is asked for.
-        feeds: Inputs that the graph is run on: of one example first, and of another number where it takes any. Some
-            graphs say so and do not, for a Reshape has the number in it; those are run on the first alone.
+        feeds: Inputs that the graph is run on: those it is planned for, and of other sizes where it takes any. Some
+            graphs say so and do not, for a Reshape has the size in it; such are run on the first alone.
         more: Inputs that the outputs are compared on too.
         inputs: Where the inputs come from, for the report.
 
@@ -79,9 +79,9 @@ def sparsify(
     """
     packing, native = kernels()
     model = read_model(source)
-    expected = _dense_outputs(source, feeds, more)
-    if (run_on := len(expected) - len(more)) < len(feeds):
-        feeds, inputs = feeds[:run_on], f"{inputs}, as many examples as the graph takes: it does not run on more"
+    taken, expected = _dense_outputs(source, feeds, more)
+    if len(taken) < len(feeds):
+        feeds, inputs = taken, f"{inputs}, of fewer sizes than the graph says it takes: it does not run on others"
     costs = costs_by(native, call_ns() if options.min_sparsity == "auto" else 0.0)
     rewritten, plan = rewritten_graph(model, source, options, feeds, packing.pack, costs)
     store(rewritten, plan)
@@ -177,14 +177,15 @@ def _positions(layer: Layer, out_shape: tuple[int, ...]) -> int:
     return math.prod(out_shape[:-1] if layer.window is None else out_shape[2:])
 
 
-def _dense_outputs(path: Path, feeds: Feeds, more: Feeds) -> list[dict[str, NDArray[Any]]]:
-    """Of the graph as it was given: on `feeds`, up to one after the first that it does not run on, and on `more`."""
+def _dense_outputs(path: Path, feeds: Feeds, more: Feeds) -> tuple[Feeds, list[dict[str, NDArray[Any]]]]:
+    """The first of `feeds` and those of the others that the graph runs on; its outputs on them and on `more`."""
     with OnnxRuntime(path) as runtime:
-        outputs = [run(runtime, feeds[0], path)]
-        with suppress(UsageError):
-            for feed in feeds[1:]:
+        taken, outputs = [feeds[0]], [run(runtime, feeds[0], path)]
+        for feed in feeds[1:]:
+            with suppress(UsageError):
                 outputs.append(run(runtime, feed, path))
-        return outputs + [run(runtime, feed, path) for feed in more]
+                taken.append(feed)
+        return taken, outputs + [run(runtime, feed, path) for feed in more]
 
 
 def _outputs(graph: bytes, path: Path, feeds: Feeds) -> list[dict[str, NDArray[Any]]]:
