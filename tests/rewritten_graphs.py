@@ -54,9 +54,11 @@ def graph(path: Path, text: str, stored: Mapping[str, Array], *, opset: int = 20
     return path
 
 
-def rewritten(path: Path, **options: Any) -> tuple[onnx.ModelProto, Plan]:
+def rewritten(
+    path: Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None, **options: Any
+) -> tuple[onnx.ModelProto, Plan]:
     """What the pass makes of a file, checked by onnx and held against ONNX Runtime's outputs of the original."""
-    feeds = made_up_feeds(path, inputs_of(path), {}, seed=0)
+    feeds = made_up_feeds(path, inputs_of(path), shapes or {}, seed=0)
     model = read_model(path)
     before = model.SerializeToString()
     new, plan = rewritten_graph(model, path, SparseSpec(**options), feeds, pack, None)

@@ -46,6 +46,10 @@ class GraphView:
         self.outputs = {value.name for value in model.graph.output}
         self.captured = set(inner_names(model))
         """Names that graphs inside nodes read."""
+        self.takes_any_size = any(
+            not dim.dim_value for value in model.graph.input for dim in value.type.tensor_type.shape.dim[1:]
+        )
+        """Whether an input leaves a size open after its first axis: sizes that were seen are not all there are."""
         self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
         self._sparse_initializers = {tensor.values.name: tensor for tensor in model.graph.sparse_initializer}
         self._constants: dict[str, NDArray[Any] | None] = {}

@@ -195,7 +195,8 @@ def _conv(view: GraphView, shapes: Shapes, index: int) -> Layer | str:
         return "its weight is no constant"
     if weight.ndim not in (3, 4):
         return f"it has {weight.ndim - 2} spatial axes, not 1 or 2"
-    window = _window(attributes(node), weight.shape[2:], shapes.first(node.input[0]), _steady(shapes, node.input[0]))
+    steady = not view.takes_any_size and len({shape[2:] for shape in shapes.seen.get(node.input[0], ())}) == 1
+    window = _window(attributes(node), weight.shape[2:], shapes.first(node.input[0]), steady)
     if isinstance(window, str):
         return window
     bias = None
@@ -218,7 +219,7 @@ def _window(given: dict[str, Any], kernel: Sequence[int], source: tuple[int, ...
         case "VALID":
             pads = (0,) * 2 * axes
         case side:
-            if source is None or not steady:
+            if source is None or not (steady or max(strides) == 1):  # by single steps it is the kernel's alone
                 return f"its padding, {side}, depends on the size of its input"
             spans = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
             totals = [
@@ -228,11 +229,6 @@ def _window(given: dict[str, Any], kernel: Sequence[int], source: tuple[int, ...
             halves = [total // 2 if side == "SAME_UPPER" else total - total // 2 for total in totals]
             pads = (*halves, *(total - half for total, half in zip(totals, halves, strict=True)))
     return Window(tuple(kernel), strides, pads, dilations, int(given.get("group", 1)))
-
-
-def _steady(shapes: Shapes, name: str) -> bool:
-    """Whether an image's size was the same in every run."""
-    return len({shape[2:] for shape in shapes.seen.get(name, ())}) == 1
 
 
 def row_vector(array: NDArray[Any], rows: int, *, axis: int, rank: int) -> Floats | None:

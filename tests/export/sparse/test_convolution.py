@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 pytest.importorskip("sparsify_kernels", reason="sparsify-kernels is not installed: `make kernels`")
-from rewritten_graphs import graph, normal, operators, rewritten, sparse
+from rewritten_graphs import SparseConv, graph, normal, operators, rewritten, sparse
+from sparsify_export.runtimes.onnxrt import OnnxRuntime
 
 NORM = {"g": normal(8, seed=1), "s": normal(8, seed=2), "m": normal(8, seed=3), "v": np.abs(normal(8, seed=4)) + 0.5}
 STORED = {**NORM, "b": normal(8), "channels": normal(1, 8, 1, 1), "three": normal(8, 1, 1), "width": normal(9)}
@@ -108,9 +110,27 @@ def test_every_other_operator_with_weights_is_listed(tmp_path: Path):
 def test_padding_that_follows_the_input_is_left_where_the_input_varies(tmp_path: Path):
     from sparsify_export.sparse.layers import _window
 
-    given = {"auto_pad": "SAME_UPPER"}
+    given = {"auto_pad": "SAME_UPPER", "strides": [2, 2]}
     assert isinstance(_window(given, (3, 3), (1, 4, 9, 9), False), str)
     assert _window(given, (3, 3), (1, 4, 9, 9), True).pads == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("stride", "replaced"), [(1, True), (2, False)])
+def test_padding_for_an_image_of_any_size_is_left_where_it_differs(tmp_path: Path, stride: int, replaced: bool):
+    """By steps of 2, images of 6 are filled up at one end and images of 7 at both; a size that was seen is not all."""
+    text = f"""(float[n,8,h,v] x) => (float[n,4,i,j] y) {{
+        y = Conv <auto_pad = "SAME_UPPER", strides = [{stride}, {stride}]> (x, w)
+    }}"""
+    source = graph(tmp_path / "g.onnx", text, {"w": sparse(4, 8, 3, 3)})
+    model, plan = rewritten(source, shapes={"x": (1, 8, 6, 6)})
+    assert plan.rows[0].replaced is replaced
+    if not replaced:
+        assert plan.rows[0].reason == "its padding, SAME_UPPER, depends on the size of its input"
+        return
+    x = normal(1, 8, 7, 7)
+    (got,) = ReferenceEvaluator(model, new_ops=[SparseConv]).run(None, {"x": x})
+    with OnnxRuntime(source) as dense:
+        np.testing.assert_allclose(got, dense.infer({"x": x})["y"], atol=1e-5)
 
 
 def test_three_spatial_axes_are_left(tmp_path: Path):
