@@ -191,6 +191,16 @@ def test_dense_layers_are_timed_as_they_stand(tmp_path: Path):
     assert times(fused.layer) == times(fused.layer)
 
 
+def test_a_convolution_is_timed_in_blocks_too(tmp_path: Path):
+    """By whole microseconds of the convolution's own; equal ones once."""
+    text = "(float[n,16,40,40] x) => (float[n,16,38,38] y) { y = Conv(x, w) }"
+    view, shapes, fused = found(tmp_path, sparse(16, 16, 3, 3), text)
+    times = DenseTimes(view, shapes)
+    node = fused.layer.node
+    assert times.in_blocks(node) >= 1000
+    assert times.in_blocks(node) == times.in_blocks(node)
+
+
 def test_weights_that_cannot_be_packed_stay_and_say_so(tmp_path: Path):
     weights = sparse(24, 16)
     weights[0, 0] = np.inf
