@@ -68,13 +68,21 @@ class OnnxRuntime:
     """One session of ONNX Runtime over one ONNX file, or over bytes that were made of the file `source`.
 
     `threads` is the intra-op pool; inter-op is 1 and idle threads sleep instead of spinning, so that two sessions timed
-    in one process do not take each other's cores.
+    in one process do not take each other's cores. `as_written`: what is dequantised is multiplied in floats, where ONNX
+    Runtime would round activations to 8 bits, too, even beside weights alone that are quantised.
     """
 
     def __init__(
-        self, model: Path | bytes, provider: Provider = "CPU", threads: int = 1, source: Path | None = None
+        self,
+        model: Path | bytes,
+        provider: Provider = "CPU",
+        threads: int = 1,
+        source: Path | None = None,
+        *,
+        as_written: bool = False,
     ) -> None:
         self._model = model
+        self._as_written = as_written
         self._source = source
         self._provider: Provider = provider
         self._threads = threads
@@ -98,6 +106,8 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # every error is raised, too
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if self._as_written:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if self._provider != "CPU":
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         if self._source is not None:

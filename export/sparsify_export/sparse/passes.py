@@ -179,7 +179,7 @@ def _positions(layer: Layer, out_shape: tuple[int, ...]) -> int:
 
 def _dense_outputs(path: Path, feeds: Feeds, more: Feeds) -> tuple[Feeds, list[dict[str, NDArray[Any]]]]:
     """The first of `feeds` and those of the others that the graph runs on; its outputs on them and on `more`."""
-    with OnnxRuntime(path) as runtime:
+    with OnnxRuntime(path, as_written=True) as runtime:
         taken, outputs = [feeds[0]], [run(runtime, feeds[0], path)]
         for feed in feeds[1:]:
             with suppress(UsageError):
@@ -189,7 +189,7 @@ def _dense_outputs(path: Path, feeds: Feeds, more: Feeds) -> tuple[Feeds, list[d
 
 
 def _outputs(graph: bytes, path: Path, feeds: Feeds) -> list[dict[str, NDArray[Any]]]:
-    with OnnxRuntime(graph, source=path) as runtime:
+    with OnnxRuntime(graph, source=path, as_written=True) as runtime:
         return [run(runtime, feed, path) for feed in feeds]
 
 
