@@ -20,8 +20,11 @@ from pathlib import Path
 from sparsify.errors import InputOutputError, UsageError
 from sparsify.store.layout import TEMPORARY
 
-# What the operating system says when it is the disk or the permission, not our request, that is at fault.
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+# What the operating system says when it is the disk, the permission or the path, not the work, that is at fault.
+_DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.ENAMETOOLONG),
+)
 
 # Bytes of a large file after which the disk is asked to take in what is written, beside the writing.
 _SETTLED_AT_ONCE = 64 << 20

@@ -127,6 +127,13 @@ def test_no_permission_names_the_path(tmp_path: Path, monkeypatch: pytest.Monkey
     assert names(tmp_path) == []
 
 
+def test_a_folder_inside_a_file_is_named_and_not_its_temporary(tmp_path: Path):
+    (tmp_path / "file").touch()
+    refused = pytest.raises(InputOutputError, match=r"file/folder: could not be written: Not a directory")
+    with refused, new_folder(tmp_path / "file" / "folder"):
+        pass
+
+
 def test_new_folder_appears_only_at_the_end(tmp_path: Path):
     final = tmp_path / "deep" / "final"
     with new_folder(final) as folder:
