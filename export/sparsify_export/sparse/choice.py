@@ -66,13 +66,13 @@ class Rule:
 
     @property
     def words(self) -> str:
-        """For people."""
+        """Which layers are replaced, for people."""
         if self.min_sparsity is not None:
-            return f"layers of sparsity {self.min_sparsity:g} or more, as asked"
+            return f"those of sparsity {self.min_sparsity:g} or more are, as asked"
         if self._compared:
             least = ", each in the faster precision" if len(self._precisions) > 1 else ""
-            return f"layers expected to be faster sparse than dense{least}"
-        return f"layers of sparsity {DEFAULT_SPARSITY:g} or more, for want of a cost model"
+            return f"those expected to be faster sparse than dense are{least}"
+        return f"those of sparsity {DEFAULT_SPARSITY:g} or more are, for want of a cost model"
 
     def choose(self, fused: Fused, source_shape: tuple[int, ...]) -> Chosen:
         """Sparse or dense for one layer whose input has this shape."""

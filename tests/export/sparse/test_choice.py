@@ -78,7 +78,7 @@ def test_by_sparsity_where_costs_are_not_known_or_not_wanted(tmp_path: Path, spa
     _, _, fused = found(tmp_path, sparse(24, 16, sparsity=sparsity))
     rule = Rule(pack, min_sparsity=least)
     assert (rule.choose(fused, (1, 5, 24)).blob is not None) is replaced
-    assert rule.words.startswith(f"layers of sparsity {DEFAULT_SPARSITY if least is None else least:g} or more")
+    assert rule.words.startswith(f"those of sparsity {DEFAULT_SPARSITY if least is None else least:g} or more")
 
 
 def test_a_given_sparsity_overrules_costs_but_not_the_choice_of_kernel(tmp_path: Path):
@@ -163,7 +163,7 @@ def test_each_layer_gets_the_faster_precision_where_integers_are_allowed(
         return {"kernel": {"i8": integers, "f32": floats}[read_header(blob).precision]}
 
     rule = Rule(pack, "i8", costs=costs, dense_cost=lambda layer: 4000.0)
-    assert rule.words == "layers expected to be faster sparse than dense, each in the faster precision"
+    assert rule.words == "those expected to be faster sparse than dense are, each in the faster precision"
     chosen = rule.choose(fused, (1, 5, 24))
     assert chosen.reason == reason
     if precision is None:

@@ -148,7 +148,7 @@ def test_the_plan_by_expected_times_names_a_kernel_for_what_it_replaces(tmp_path
         assert row.dense_us is not None and row.sparse_us is not None
         assert row.sparse_us < row.dense_us or not row.replaced
         assert bool(row.kernel) is row.replaced
-    assert done.plan.rule == "layers expected to be faster sparse than dense"
+    assert done.plan.rule == "those expected to be faster sparse than dense are"
 
 
 def test_convolutions_of_other_types_do_not_stand_in_the_way(tmp_path: Path):
