@@ -102,16 +102,22 @@ def _nodes(view: GraphView, shapes: Shapes, attention: Attention) -> list[Any]:
         wanted += [
             name
             for place, name in enumerate(node.input)
-            if name not in attention.inputs and view.constant(name) is None and not (moving and place == 1)
+            if name not in attention.inputs and not (moving and place == 1) and _stored(view, shapes, name) is None
         ]
     return [found[index] for index in sorted(found)]
+
+
+def _stored(view: GraphView, shapes: Shapes, name: str) -> Any:
+    """A constant, or the number that was seen of a factor that is computed from sizes; None for others."""
+    number = shapes.number(name) if view.constant(name) is None else None
+    return view.constant(name) if number is None else np.full(shapes.first(name) or (), number, np.float32)
 
 
 def _lone(view: GraphView, shapes: Shapes, attention: Attention, nodes: list[Any]) -> Any:
     """A graph of these nodes alone."""
     stored: dict[str, Any] = {}
     for node in nodes:
-        stored |= {name: array for name in node.input if (array := view.constant(name)) is not None}
+        stored |= {name: array for name in node.input if (array := _stored(view, shapes, name)) is not None}
         if node.op_type == "Reshape" and node.input[1] not in stored:
             stored[node.input[1]] = np.array(shapes.first(node.output[0]), np.int64)
     sizes = {name: shapes.first(name) or () for name in attention.inputs if name not in stored}

@@ -207,3 +207,24 @@ def test_by_expected_times_it_is_timed_as_it_is_and_as_one(tmp_path: Path):
     assert row.dense_us is not None and row.sparse_us is not None
     assert row.replaced is (row.sparse_us + 0.5 < row.dense_us)
     assert row.reason == f"{row.sparse_us:.4g} us as one operator, {row.dense_us:.4g} us as it is"
+
+
+def test_a_factor_computed_from_sizes_elsewhere_is_a_number_when_it_is_timed(tmp_path: Path):
+    """Swin's, as torch's older exporter writes it: followed to where it came from, it led out of what is timed."""
+    text = (
+        "a = Relu(x) r = Reshape(x, split) "
+        + Q.replace("(x,", "(a,").replace(" q =", " q1 =")
+        + SIZE.replace("(q1)", "(r)")
+        + "q = Mul(q1, z5) "
+        + K.replace(" k =", " k1 =")
+        + "k = Mul(k1, z6) "
+        + V
+        + "s = MatMul(q, k) "
+        + MIXED
+        + MERGED
+    )
+    source = graph(tmp_path / "g.onnx", HEAD + "{" + text + "}", STORED)
+    feeds = made_up_feeds(source, inputs_of(source), {}, seed=0)
+    done = sparsify(source, tmp_path / "s.onnx", options=SparseSpec(), feeds=feeds, inputs="made up")
+    (row,) = done.plan.rows
+    assert (row.operator, row.dense_us is not None) == ("Attention", True)
