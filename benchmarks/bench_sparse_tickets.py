@@ -41,6 +41,7 @@ from sparsify.train.task import CLASSIFICATION, TASKS, Task
 from sparsify.train.task_catalogue import TASKS as ENTRIES
 from sparsify_export.onnx_graph import INPUT, OUTPUT
 from sparsify_export.runtimes.onnxrt import OnnxRuntime
+from sparsify_export.sparse.operators import ATTENTION
 from sparsify_export.targets import TARGETS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/results/sparse-tickets.md"
@@ -137,10 +138,10 @@ def main() -> None:
 def facts(pruned: Pruned, least: Literal["auto"] | float) -> dict[str, Any]:
     """What it is, and what the rewriting made of it."""
     metrics = json.loads((pruned.root / "metrics.json").read_text())
-    reports = {
-        precision: json.loads((pruned.rewritten(precision, least) / "report.json").read_text())["layers"]
-        for precision in PRECISIONS
-    }
+    reports: dict[str, list[Any]] = {}
+    for precision in PRECISIONS:
+        rows = json.loads((pruned.rewritten(precision, least) / "report.json").read_text())["layers"]
+        reports[precision] = [row for row in rows if row["operator"] != ATTENTION]  # which has no weights
     return {
         "model": metrics["run.model"],
         "data": pruned.recipe.data.source,

@@ -53,7 +53,7 @@ def evaluate(model: nn.Module, split: Split, batch_size: int | None = None, *, t
 @torch.inference_mode()
 def _run(model: nn.Module, split: Split, batch_size: int, task: Task) -> tuple[float, list[Tensor]]:
     loss, scores = 0.0, list[Tensor]()
-    device = next(model.parameters()).device
+    device = next((one.device for one in model.parameters()), torch.device("cpu"))  # a runtime's graph has none
     for images, labels in split.batches(batch_size):
         output, targets = model(images.to(device)), labels.to(device)
         loss += float(task.total_loss(output, targets))

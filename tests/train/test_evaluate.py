@@ -33,6 +33,14 @@ def test_agrees_with_one_image_at_a_time(name: str, batch_size: int):
     assert score.accuracy == accuracy
 
 
+def test_what_has_no_parameters_is_evaluated_too():
+    data = tiny_data(validation=9, shape=(1, 2, 2))
+    score = evaluate(nn.Flatten(), data.validation, 4)
+    loss, accuracy = naively(nn.Flatten(), data.validation)
+    assert score.loss == pytest.approx(loss, rel=1e-5)
+    assert score.accuracy == accuracy
+
+
 def test_leaves_mode_weights_buffers_and_random_state_as_they_were():
     data = tiny_data(shape=(1, 8, 8))
     model = tiny_model("mobilenet-v2", data)
