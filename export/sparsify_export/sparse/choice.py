@@ -27,8 +27,10 @@ _BLOCKS = {"block_1x4": (1, 4), "rows_32": (32, 1), "rows_16": (16, 1)}
 _BLOCKS_WASTE = 1.05
 """Blocks are taken where they store at most so many times the weights that are not zero."""
 
-_MARGIN_US = 0.5
-"""What a sparse layer must be expected to gain: layers of a few microseconds are timed no better than that."""
+_MARGIN_US, _MARGIN = 0.5, 1.15
+"""What a sparse layer must be expected to gain when it takes so many times its expected time: layers of a few
+microseconds are timed no better than that, and in networks layers were seen to take a sixth longer than by themselves.
+"""
 
 _DENSE_PENALTY = 1.25
 """Dense integers must be expected to be so many times as fast as sparse ones before they are stored in more bytes."""
@@ -93,8 +95,10 @@ class Rule:
             return best
         dense_us = self.dense_cost(fused.layer) / 1e3
         expected = f"expected {_expected(candidates)}, {dense_us:.4g} us dense"
-        if best.sparse_us is None or not best.sparse_us + _MARGIN_US < dense_us:
-            return Chosen(expected, dense_us=dense_us, sparse_us=best.sparse_us)
+        if best.sparse_us is None or not _MARGIN * best.sparse_us + _MARGIN_US < dense_us:
+            near = best.sparse_us is not None and best.sparse_us < dense_us
+            reason = expected + ": too near to be worth it" * near
+            return Chosen(reason, dense_us=dense_us, sparse_us=best.sparse_us)
         return replace(best, reason=expected, dense_us=dense_us)
 
     @property
