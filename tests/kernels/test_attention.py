@@ -187,7 +187,7 @@ def operator(shapes, *, threads=1, **attributes):
 
 
 @pytest.mark.parametrize("heads_first", [0, 1])
-@pytest.mark.parametrize("together", [{"q"}, {"k"}, {"v"}, set(), {"q", "k", "v"}], ids=str)
+@pytest.mark.parametrize("together", ["q", "k", "v", "", "qkv"])
 def test_the_operator_takes_heads_side_by_side_and_apart(together, heads_first):
     rng = np.random.default_rng(4)
     arrays = {"q": floats(rng, 2, 9, 3 * 8), "k": floats(rng, 2, 11, 3 * 8), "v": floats(rng, 2, 11, 3 * 5)}
