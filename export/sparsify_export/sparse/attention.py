@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,9 +66,12 @@ def looked_at(view: GraphView) -> list[str]:
     return [name for name in names if name and view.constant(name) is None]
 
 
-def find_attention(view: GraphView, shapes: Shapes) -> list[Attention]:
-    """Every attention of the graph whose scores nothing else sees, in the graph's order."""
-    return [found for core in _cores(view) if (found := _Finder(view, shapes, core).found()) is not None]
+def find_attention(view: GraphView, shapes: Shapes, gone: AbstractSet[str] = frozenset()) -> list[Attention]:
+    """Every attention of the graph whose scores nothing else sees, in the graph's order.
+
+    Values that are `gone` are inside other operators: no attention reads them.
+    """
+    return [found for core in _cores(view) if (found := _Finder(view, shapes, core, gone).found()) is not None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,9 @@ class _Core:
 
 def _cores(view: GraphView) -> Iterator[_Core]:
     for index, node in enumerate(view.nodes):
-        if not view.is_standard(index, "Softmax") or attributes(node).get("axis", -1) not in (-1, 3):
+        # Before 13 the axis was 1 where none is given, and all axes from there were one.
+        unsaid = -1 if view.opset >= 13 else 1
+        if not view.is_standard(index, "Softmax") or attributes(node).get("axis", unsaid) not in (-1, 3):
             continue
         product = view.sole_consumer(node.output[0])
         if product is None or not view.is_standard(product, "MatMul") or view.nodes[product].input[0] != node.output[0]:
@@ -210,15 +216,16 @@ def _destinations(view: GraphView, value: str) -> list[_Moved]:
 class _Finder:
     """One core with its surroundings."""
 
-    def __init__(self, view: GraphView, shapes: Shapes, core: _Core) -> None:
+    def __init__(self, view: GraphView, shapes: Shapes, core: _Core, gone: AbstractSet[str]) -> None:
         self._view = view
         self._shapes = shapes
         self._core = core
+        self._gone = gone
 
     def found(self) -> Attention | None:
         core, shapes = self._core, self._shapes
         names = core.q, core.k_turned, core.v
-        if not all(shapes.is_float(name) for name in names):  # constants are not among them
+        if core.mask in self._gone or not all(shapes.is_float(name) for name in names):  # constants are not among them
             return None
         sizes = list(zip(*(shapes.seen[name] for name in names), strict=True))
         if not all(_fit(*one) for one in sizes) or not self._mask_fits(sizes):
@@ -273,7 +280,11 @@ class _Finder:
 
     def _origin(self, value: str, order: Sizes) -> _Moved | None:
         """The furthest value that this one is only another view of: (batch, heads, tokens, features) in `order`."""
-        origins = [one for one in _origins(self._view, value) if self._view.constant(one.name) is None]
+        origins = [
+            one
+            for one in _origins(self._view, value)
+            if self._view.constant(one.name) is None and one.name not in self._gone
+        ]
         return next((one for one in reversed(origins) if self._is_origin(one, value, order)), None)
 
     def _is_origin(self, origin: _Moved, value: str, order: Sizes) -> bool:
@@ -291,7 +302,11 @@ class _Finder:
                 return False
             if not np.array_equal(self._moved(elements, origin.moves, run), apart.transpose(order)):
                 return False
-        return True
+        batch, heads, tokens, features = (wanted[0][axis] for axis in order)
+        longer = _elements((batch, heads, 2 * tokens, features))
+        merged = len(seen[0]) == 3
+        moved = self._moved_at_any_size(_together(longer) if merged else longer, origin.moves)
+        return moved is None or np.array_equal(moved, longer.transpose(order))
 
     def _destination(self, sizes: Sequence[Sizes]) -> str:
         """The value that has the heads side by side, (batch, tokens, heads * features); empty where there is none."""
@@ -301,7 +316,10 @@ class _Finder:
                 np.array_equal(_apart(self._moved(_elements(size), one.moves, run), size[1]), _elements(size))
                 for run, size in enumerate(sizes)
             ):
-                return one.name
+                batch, heads, tokens, features = sizes[0]
+                longer = _elements((batch, heads, 2 * tokens, features))
+                moved = self._moved_at_any_size(longer, one.moves)
+                return one.name if moved is None or np.array_equal(moved, _together(longer)) else ""
         return ""
 
     def _moved(self, elements: Elements, moves: Iterable[int], run: int) -> Elements:
@@ -314,10 +332,28 @@ class _Finder:
                 elements = elements.reshape(self._shapes.seen[str(node.output[0])][run])
         return elements
 
+    def _moved_at_any_size(self, elements: Elements, moves: Iterable[int]) -> Elements | None:
+        """What the moves make of elements of a size that was not seen, where the graph takes others.
+
+        A sequence of one window is a whole one only at the size seen. None where no size is open, or this one is not
+        taken, or a size is computed that cannot be told.
+        """
+        moved: Elements | None = elements
+        for index in moves if self._view.takes_any_size else ():
+            moved = self._view.computed(index, moved)
+            if moved is None:
+                return None
+        return moved if self._view.takes_any_size else None
+
 
 def _apart(merged: Elements, heads: int) -> Elements:
     """(batch, tokens, heads * features) as (batch, heads, tokens, features)."""
     return merged.reshape(*merged.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def _together(apart: Elements) -> Elements:
+    """And back."""
+    return apart.transpose(0, 2, 1, 3).reshape(apart.shape[0], apart.shape[2], -1)
 
 
 def _elements(shape: Sizes) -> Elements:

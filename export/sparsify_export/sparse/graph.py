@@ -43,6 +43,8 @@ class GraphView:
         for index, node in enumerate(self.nodes):
             for name in node.input:
                 self._uses.setdefault(name, []).append(index)
+        self.opset = max((entry.version for entry in model.opset_import if entry.domain in STANDARD), default=1)
+        """Of ONNX itself."""
         self.outputs = {value.name for value in model.graph.output}
         self.captured = set(inner_names(model))
         """Names that graphs inside nodes read."""
@@ -94,6 +96,13 @@ class GraphView:
         if array is None or array.size != 1 or array.ndim > 1 or array.dtype.kind not in "fiu":
             return None
         return float(array.reshape(()))
+
+    def computed(self, index: int, first: NDArray[Any]) -> NDArray[Any] | None:
+        """What a node makes of this first input, its others being constant; None where they are not, or it fails."""
+        node = self.nodes[index]
+        others = {name: self.constant(name) for name in node.input[1:] if name}
+        known = {name: array for name, array in others.items() if array is not None}
+        return self._folded(node, {node.input[0]: first, **known}) if len(known) == len(others) else None
 
     def _constant(self, name: str) -> NDArray[Any] | None:
         if name in self._initializers:

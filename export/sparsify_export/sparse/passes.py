@@ -123,7 +123,7 @@ def rewritten_graph(
     chosen = _choices(view, shapes, rule, found)
     if times is not None and least is None:
         chosen = _with_neighbours(view, shapes, times, chosen)
-    attentions = attention.find_attention(view, shapes)
+    attentions = attention.find_attention(view, shapes, _inside(view, chosen))
     fusions = choose_fusions(view, shapes, attentions, options.precision, compare=times is not None and least is None)
     absorbed = {index for one in fusions if one.replaced for index in one.attention.products}
     rows = [(one.attention.products[0], _attention_row(one)) for one in fusions]
@@ -170,6 +170,13 @@ def _with_neighbours(view: GraphView, shapes: Shapes, times: DenseTimes, chosen:
         index: (fused, choice.left_dense("between neighbours in blocks of channels") if index in kept_dense else choice)
         for index, (fused, choice) in chosen.items()
     }
+
+
+def _inside(view: GraphView, chosen: Choices) -> set[str]:
+    """The values that replaced layers compute and do not give out."""
+    replaced = [fused for fused, choice in chosen.values() if choice.blob is not None]
+    made = {name for fused in replaced for index in fused.nodes for name in view.nodes[index].output}
+    return made - {fused.output for fused in replaced}
 
 
 def _positions(layer: Layer, out_shape: tuple[int, ...]) -> int:

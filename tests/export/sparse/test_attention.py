@@ -168,6 +168,54 @@ def test_near_misses_stay_as_they_are(tmp_path: Path, miss: str):
     assert {row.replaced for row in plan.rows} <= {False}
 
 
+@pytest.mark.parametrize(
+    ("softmax", "opset", "fused"),
+    [("Softmax", 11, False), ("Softmax <axis = 3>", 11, True), ("Softmax", 13, True)],
+    ids=["older, of all after the first", "older, of the last", "of the last"],
+)
+def test_the_axis_that_is_not_given_is_the_operator_sets(tmp_path: Path, softmax: str, opset: int, fused: bool):
+    text = Q + K + V + SCORES + f"w = {softmax} (s) m = MatMul(w, v) " + MERGED
+    source = graph(tmp_path / "g.onnx", HEAD + "{" + text + "}", STORED, opset=opset)
+    feeds = made_up_feeds(source, inputs_of(source), {}, seed=0)  # for ONNX Runtime: onnx's reference has no older one
+    done = sparsify(source, tmp_path / "s.onnx", options=SparseSpec(min_sparsity=0.5), feeds=feeds, inputs="made up")
+    assert any(row.replaced for row in done.plan.rows) is fused
+
+
+@pytest.mark.parametrize("split", [(-1, 7, 3, 4), (0, 0, 3, 4), (0, -1, 3, 4)])
+@pytest.mark.parametrize("merge", [(-1, 7, 12), (0, 0, 12), (0, -1, 12)])
+def test_one_window_is_not_taken_for_the_whole_sequence(tmp_path: Path, split: tuple[int, ...], merge: tuple[int, ...]):
+    head = "(float[n,t,12] x, float[n,t,12] c) => (float[n,s,12] y) "
+    stored = STORED | {"split": np.array(split), "merge": np.array(merge)}
+    source = graph(tmp_path / "g.onnx", head + "{" + Q + K + V + SCORES + MIXED + MERGED + "}", stored)
+    new, _ = rewritten(source, shapes={"x": (1, 7, 12), "c": (1, 7, 12)}, min_sparsity=0.5)
+    if 7 in split:
+        assert "Attention" not in operators(new)
+    else:
+        assert operators(new) == ["Attention", *(["Transpose", "Reshape"] if 7 in merge else [])]
+
+
+@pytest.mark.parametrize(
+    "between",
+    ["a1 = Identity(a0)", "a2 = Add(a0, bias) a1 = Mul(a2, scale)"],
+    ids=["Identity", "bias and factor"],
+)
+def test_what_a_sparse_layer_takes_in_is_not_read_by_an_attention(tmp_path: Path, between: str):
+    """As BART, OPT and Whisper scale their queries."""
+    text = f"a0 = MatMul(x, wq) {between} " + Q.replace("(x,", "(a1,") + K + V + SCORES + MIXED + MERGED
+    stored = STORED | {"wq": sparse(12, 12), "bias": normal(12)}
+    new, _ = rewritten(graph(tmp_path / "g.onnx", HEAD + "{" + text + "}", stored), min_sparsity=0.5)
+    assert operators(new) == ["SparseLinear", "Attention"]
+
+
+def test_a_mask_that_a_sparse_layer_adds_to_the_scores(tmp_path: Path):
+    text = Q + K + V + "p = MatMul(q, k) r = Div(p, root) u = MatMul(z, wz) s = Add(r, u) " + MIXED + MERGED
+    head = HEAD.replace(" c)", " c, float[n,3,7,16] z)")
+    source = graph(tmp_path / "g.onnx", head + "{" + text + "}", STORED | {"wz": sparse(16, 7)})
+    new, _ = rewritten(source, min_sparsity=0.5)
+    assert "SparseLinear" in operators(new)
+    assert "Attention" not in operators(new)
+
+
 LAYERS = "(float[n,7,24] x) => (float[n,7,24] y) {{ {} }}".format(
     "a = MatMul(x, wq) b = MatMul(x, wk) d = MatMul(x, wv) q0 = Reshape(a, split) k0 = Reshape(b, split) "
     "v0 = Reshape(d, split) q = Transpose <perm = [0, 2, 1, 3]> (q0) k = Transpose <perm = [0, 2, 3, 1]> (k0) "
