@@ -338,12 +338,25 @@ class _Finder:
         A sequence of one window is a whole one only at the size seen. None where no size is open, or this one is not
         taken, or a size is computed that cannot be told.
         """
+        if not self._view.takes_any_size:
+            return None
         moved: Elements | None = elements
-        for index in moves if self._view.takes_any_size else ():
-            moved = self._view.computed(index, moved)
+        for index in moves:
+            moved = self._view.computed(index, {str(self._view.nodes[index].input[0]): moved} | self._shape(index))
             if moved is None:
                 return None
-        return moved if self._view.takes_any_size else None
+        return moved
+
+    def _shape(self, index: int) -> dict[str, Elements]:
+        """By name, the shape that a Reshape is given, where one number alone is computed: the one that follows."""
+        node = self._view.nodes[index]
+        made = self._view.producer(node.input[1]) if node.op_type == "Reshape" else None
+        if made is None or not self._view.is_standard(made, "Concat"):
+            return {}
+        parts = [self._view.constant(name) for name in self._view.nodes[made].input]
+        shape = np.concatenate([np.array([-1]) if part is None else part for part in parts])
+        one = sum(part is None for part in parts) == 1 and len(shape) == self._shapes.rank(node.output[0])
+        return {str(node.input[1]): shape} if one else {}
 
 
 def _apart(merged: Elements, heads: int) -> Elements:

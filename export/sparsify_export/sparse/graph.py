@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,12 @@ class GraphView:
             return None
         return float(array.reshape(()))
 
-    def computed(self, index: int, first: NDArray[Any]) -> NDArray[Any] | None:
-        """What a node makes of this first input, its others being constant; None where they are not, or it fails."""
+    def computed(self, index: int, given: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+        """What a node makes of these inputs, its others being constant; None where they are not, or it fails."""
         node = self.nodes[index]
-        others = {name: self.constant(name) for name in node.input[1:] if name}
-        known = {name: array for name, array in others.items() if array is not None}
-        return self._folded(node, {node.input[0]: first, **known}) if len(known) == len(others) else None
+        inputs = {name: given.get(name, self.constant(name)) for name in node.input if name}
+        known = {name: array for name, array in inputs.items() if array is not None}
+        return self._folded(node, known) if len(known) == len(inputs) else None
 
     def _constant(self, name: str) -> NDArray[Any] | None:
         if name in self._initializers:

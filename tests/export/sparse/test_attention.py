@@ -194,6 +194,22 @@ def test_one_window_is_not_taken_for_the_whole_sequence(tmp_path: Path, split: t
         assert operators(new) == ["Attention", *(["Transpose", "Reshape"] if 7 in merge else [])]
 
 
+@pytest.mark.parametrize("window", [7, -1])
+def test_one_window_of_a_number_that_is_computed(tmp_path: Path, window: int):
+    """As of `view(batch * tokens // 7, 7, heads, -1)`, and of `view(batch, -1, heads, features)`."""
+    head = "(float[n,t,12] x, float[n,t,12] c) => (float[n,s,12] y) "
+    numbers = "z0 = Shape(x) z1 = Slice(z0, zero, two) z2 = ReduceProd <keepdims = 1> (z1) z3 = Div(z2, seven) "
+    if window < 0:
+        numbers = "z0 = Shape(x) z3 = Slice(z0, zero, one) "
+    numbers += "split = Concat <axis = 0> (z3, rest) merge = Concat <axis = 0> (z3, width) "
+    more = {"seven": [7], "rest": [window, 3, 4], "width": [window, 12], "zero": [0], "one": [1]}
+    stored = {name: array for name, array in STORED.items() if name not in ("split", "merge")}
+    stored |= {name: np.array(array) for name, array in more.items()}
+    source = graph(tmp_path / "g.onnx", head + "{" + numbers + Q + K + V + SCORES + MIXED + MERGED + "}", stored)
+    new, _ = rewritten(source, shapes={"x": (1, 7, 12), "c": (1, 7, 12)}, min_sparsity=0.5)
+    assert ("Attention" in operators(new)) is (window < 0)
+
+
 @pytest.mark.parametrize(
     "between",
     ["a1 = Identity(a0)", "a2 = Add(a0, bias) a1 = Mul(a2, scale)"],
