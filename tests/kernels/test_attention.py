@@ -222,6 +222,12 @@ def test_the_operator_says_what_is_wrong_with_its_attributes(attributes, words):
         operator(dict.fromkeys("qkv", (1, 4, 8)), **attributes)
 
 
+def test_heads_without_features_take_no_time_however_many_they_are():
+    session = operator(dict.fromkeys("qkv", (1, 3, 0)), heads=2**62, scale=1.0)
+    [y] = session.run(None, {name: np.zeros((1, 3, 0), np.float32) for name in "qkv"})
+    assert y.shape == (1, 3, 0)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -71,6 +71,7 @@ Precision precision_named(const std::string& name) {
 }
 
 void run(const Problem& problem, Precision precision, Pool& pool) {
+  if (problem.width == 0) return;  // however many heads: a file may say any number of them
   if (problem.keys == 0) return fill_zero(problem);
   const Loops& loops = loops_for(precision);
   const int64_t parts = (problem.queries + TASK_QUERIES - 1) / TASK_QUERIES;
