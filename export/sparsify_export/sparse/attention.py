@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from sparsify_export.sparse.graph import GraphView, attributes, label
 from sparsify_export.sparse.observed import Shapes
@@ -102,8 +103,9 @@ def _cores(view: GraphView) -> Iterator[_Core]:
         unsaid = -1 if view.opset >= 13 else 1
         if not view.is_standard(index, "Softmax") or attributes(node).get("axis", unsaid) not in (-1, 3):
             continue
-        product = view.sole_consumer(node.output[0])
-        if product is None or not view.is_standard(product, "MatMul") or view.nodes[product].input[0] != node.output[0]:
+        weights = _as_float(view, str(node.output[0]))
+        product = view.sole_consumer(weights)
+        if product is None or not view.is_standard(product, "MatMul") or view.nodes[product].input[0] != weights:
             continue
         scores = _scores(view, str(node.input[0]))
         if scores is not None:
@@ -118,6 +120,15 @@ def _cores(view: GraphView) -> Iterator[_Core]:
                 output=str(made.output[0]),
                 products=(scores.product, product),
             )
+
+
+def _as_float(view: GraphView, value: str) -> str:
+    """What a value becomes that Casts make float32, which it is: queries are."""
+    while (index := view.sole_consumer(value)) is not None and view.is_standard(index, "Cast"):
+        if attributes(view.nodes[index])["to"] != TensorProto.FLOAT:
+            break
+        value = str(view.nodes[index].output[0])
+    return value
 
 
 @dataclass(frozen=True)

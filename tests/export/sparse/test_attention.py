@@ -57,6 +57,12 @@ SIZE = (
 WAYS = {
     "BERT": Q + K + V + SCORES + MIXED + MERGED,
     "a factor": Q + K + V + "p = MatMul(q, k) s = Mul(scale, p) " + MIXED + MERGED,
+    "Casts": Q
+    + K
+    + V
+    + SCORES
+    + "w0 = Softmax <axis = -1> (s) w1 = Cast <to = 1> (w0) w = Cast <to = 1> (w1) m = MatMul(w, v) "
+    + MERGED,
     "no factor": Q + K + V + "s = MatMul(q, k) " + MIXED + MERGED,
     "queries divided": Q + K + V + "q1 = Div(q, root) s = MatMul(q1, k) " + MIXED + MERGED,
     "before the heads": "x1 = Mul(x, scale) " + Q.replace("(x,", "(x1,") + K + V + "s = MatMul(q, k) " + MIXED + MERGED,
@@ -119,6 +125,11 @@ NEAR_MISSES = {
     "scores are an output": (Q + K + V + SCORES + MIXED + MERGED, ", float[n,3,7,7] p"),
     "over queries": (Q + K + V + SCORES + MIXED.replace("-1", "2") + MERGED, ""),
     "a mask without keys": (Q + K + V + "p = MatMul(q, k) r = Div(p, root) s = Add(r, queries) " + MIXED + MERGED, ""),
+    "rounded to half": (
+        Q + K + V + SCORES + "w0 = Softmax <axis = -1> (s) w1 = Cast <to = 10> (w0) w = Cast <to = 1> (w1) "
+        "m = MatMul(w, v) " + MERGED,
+        "",
+    ),
     "a factor after the mask": (Q + K + V + "p = MatMul(q, k) r = Add(p, keys) s = Div(r, root) " + MIXED + MERGED, ""),
     "a mask that enlarges": (
         Q.replace("(x,", "(x1,").replace("split", "single") + K.replace("(c,", "(x1,").replace("split", "single")
