@@ -132,8 +132,10 @@ class Attention(OpRun):
     def _run(self, q, k, v, mask=None, **_: Any):
         q, k, v = (self._apart(array.astype(np.float64)) for array in (q, k, v))
         scores = self.scale * (q @ k.transpose(0, 1, 3, 2)) + (0 if mask is None else mask)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        y = (weights / weights.sum(-1, keepdims=True)) @ v
+        with np.errstate(invalid="ignore"):
+            weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        y = (np.where(np.isnan(weights), 0, weights) if self.nan_is_zero else weights) @ v
         if not self.heads_first:
             y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
         return (y.astype(np.float32),)

@@ -215,11 +215,29 @@ def test_the_operator_takes_heads_side_by_side_and_apart(together, heads_first):
         ({"heads": 2, "scale": float("nan")}, "attribute 'scale' must be there and finite"),
         ({"heads": 2, "scale": 1.0, "precision": "i8"}, "precision must be f32 or bf16; got i8"),
         ({"heads": 2, "scale": 1.0, "heads_first": 2}, "attribute 'heads_first' must be 0 or 1"),
+        ({"heads": 2, "scale": 1.0, "nan_is_zero": 2}, "attribute 'nan_is_zero' must be 0 or 1"),
     ],
 )
 def test_the_operator_says_what_is_wrong_with_its_attributes(attributes, words):
     with pytest.raises(Exception, match=words):
         operator(dict.fromkeys("qkv", (1, 4, 8)), **attributes)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("keys", [30, 600])
+def test_of_weights_that_are_nan_zeros_are_made_where_asked(precision, keys):
+    rng = np.random.default_rng(5)
+    feed = {"q": floats(rng, 1, 8, 12), "k": floats(rng, 1, keys, 12), "v": floats(rng, 1, keys, 12)}
+    feed["q"][0, 5] = np.nan
+    feed["mask"] = np.zeros((8, keys), np.float32)
+    feed["mask"][2] = -np.inf
+    shapes = {name: array.shape for name, array in feed.items()}
+    given = {"heads": 3, "scale": 0.5, "precision": precision}
+    [kept] = operator(shapes, **given).run(None, feed)
+    [zeroed] = operator(shapes, **given, nan_is_zero=1).run(None, feed)
+    assert np.isnan(kept[0, [2, 5]]).all()
+    assert np.array_equal(zeroed, np.where(np.isnan(kept), 0, kept))
+    assert not np.isnan(np.delete(kept, [2, 5], 1)).any()
 
 
 def test_heads_without_features_take_no_time_however_many_they_are():

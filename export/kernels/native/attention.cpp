@@ -51,6 +51,7 @@ Head head_of(const Problem& problem, int64_t batch, int64_t head, int64_t first)
       .depth = problem.depth,
       .width = problem.width,
       .scale = problem.scale,
+      .nan_is_zero = problem.nan_is_zero,
   };
 }
 

@@ -22,6 +22,7 @@ struct Problem {
   int64_t depth;  // features of Q and K
   int64_t width;  // features of V and Y
   float scale;
+  bool nan_is_zero = false;  // of weights: where all keys of a query are masked, it gets zeros
   Rows<const float> q, k, v;
   Rows<const float> mask;  // a number a key, added to scale Q K^T; strides are 0 where it is broadcast, data may be null
   Rows<float> y;
@@ -36,7 +37,7 @@ enum class Precision {
 Precision precision_named(const std::string& name);
 
 // Of one query the result has the same bits for any threads and any other queries. A query all of whose keys are masked
-// by -inf gets NaN, as softmax says.
+// by -inf gets NaN, as softmax says, unless `nan_is_zero`.
 void run(const Problem& problem, Precision precision, Pool& pool);
 
 // "attention-avx512-bf16", ...: what `run` takes here.

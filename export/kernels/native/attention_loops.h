@@ -23,6 +23,7 @@ struct Head {
   int64_t y_token;
   int64_t queries, keys, depth, width;
   float scale;
+  bool nan_is_zero;
 };
 
 // What an instruction set's file offers to attention.cpp.
@@ -222,9 +223,14 @@ class HeadLoops {
 
   static void write(const Head& head, const Room& room, int64_t query) {
     const bool any = room.largest[query] != -std::numeric_limits<float>::infinity();
-    const auto inverse = V::set(any ? 1.0f / room.total[query] : std::numeric_limits<float>::quiet_NaN());
+    const float one = any ? 1.0f / room.total[query] : std::numeric_limits<float>::quiet_NaN();
     const float* sums = room.sums + query * room.columns;
     float* y = head.y + query * head.y_token;
+    if (head.nan_is_zero && std::isnan(one)) {
+      std::fill_n(y, head.width, 0.0f);
+      return;
+    }
+    const auto inverse = V::set(one);
     for (int64_t c = 0; c < head.width; c += width) {
       V::store(y + c, V::first(head.width - c), V::multiply(V::load(sums + c), inverse));
     }

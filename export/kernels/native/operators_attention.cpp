@@ -21,6 +21,7 @@ struct AttentionAttributes {
   int64_t heads;
   bool heads_first;  // of Y
   float scale;
+  bool nan_is_zero;
   attention::Precision precision;
 };
 
@@ -31,7 +32,9 @@ AttentionAttributes attention_attributes(const Attributes& attributes) {
   if (!scale || !std::isfinite(*scale)) throw UsageError("attribute 'scale' must be there and finite");
   const int64_t heads_first = attributes.integer("heads_first").value_or(0);
   if (heads_first != 0 && heads_first != 1) throw UsageError("attribute 'heads_first' must be 0 or 1");
-  return {*heads, heads_first == 1, *scale,
+  const int64_t nan_is_zero = attributes.integer("nan_is_zero").value_or(0);
+  if (nan_is_zero != 0 && nan_is_zero != 1) throw UsageError("attribute 'nan_is_zero' must be 0 or 1");
+  return {*heads, heads_first == 1, *scale, nan_is_zero == 1,
           attention::precision_named(attributes.text("precision").value_or("f32"))};
 }
 
@@ -96,6 +99,7 @@ class Attention final : public OperatorKernel {
         .depth = q.features,
         .width = v.features,
         .scale = attributes_.scale,
+        .nan_is_zero = attributes_.nan_is_zero,
         .q = q.rows,
         .k = k.rows,
         .v = v.rows,

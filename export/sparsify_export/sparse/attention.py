@@ -47,6 +47,8 @@ class Attention:
     """Queries of the first run."""
     depth: int
     """Features of a head's queries and keys."""
+    nan_is_zero: bool
+    """Whether weights that are NaN are replaced by 0."""
     products: tuple[int, int]
     """The nodes of Q K^T and of the product with V."""
 
@@ -93,6 +95,7 @@ class _Core:
     v: str
     mask: str
     factors: tuple[_Factor, ...]
+    nan_is_zero: bool
     output: str
     products: tuple[int, int]
 
@@ -103,7 +106,9 @@ def _cores(view: GraphView) -> Iterator[_Core]:
         unsaid = -1 if view.opset >= 13 else 1
         if not view.is_standard(index, "Softmax") or attributes(node).get("axis", unsaid) not in (-1, 3):
             continue
-        weights = _as_float(view, str(node.output[0]))
+        softmax = str(node.output[0])
+        filled = _filled(view, softmax)
+        weights = _as_float(view, filled or softmax)
         product = view.sole_consumer(weights)
         if product is None or not view.is_standard(product, "MatMul") or view.nodes[product].input[0] != weights:
             continue
@@ -117,9 +122,23 @@ def _cores(view: GraphView) -> Iterator[_Core]:
                 v=str(made.input[1]),
                 mask=scores.mask,
                 factors=scores.factors,
+                nan_is_zero=bool(filled),
                 output=str(made.output[0]),
                 products=(scores.product, product),
             )
+
+
+def _filled(view: GraphView, value: str) -> str:
+    """What becomes of a value whose NaN are replaced by 0, where nothing else sees it; empty where they are not."""
+    uses = view.consumers(value)
+    where = next((index for index in uses if view.is_standard(index, "Where")), None)
+    if where is None or not view.is_enclosed(value, uses) or len(uses) != 2:
+        return ""
+    condition, zero, other = map(str, view.nodes[where].input)
+    asked = view.producer(condition)
+    if asked not in uses or not view.is_standard(asked, "IsNaN") or view.sole_consumer(condition) != where:
+        return ""
+    return str(view.nodes[where].output[0]) if other == value and view.scalar(zero) == 0 else ""
 
 
 def _as_float(view: GraphView, value: str) -> str:
@@ -262,6 +281,7 @@ class _Finder:
             heads_first=not output,
             tokens=sizes[0][0][2],
             depth=sizes[0][0][3],
+            nan_is_zero=core.nan_is_zero,
             products=core.products,
         )
 

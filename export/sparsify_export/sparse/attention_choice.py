@@ -64,7 +64,7 @@ def choose_fusions(
         if not compare:
             fusions.append(Fusion(one, node, True, "one operator, as asked"))
             continue
-        key = (*(shapes.first(name) or () for name in one.inputs), one.heads, one.heads_first)
+        key = (*(shapes.first(name) or () for name in one.inputs), one.heads, one.heads_first, one.nan_is_zero)
         if key not in times:
             others = sum(4 * math.prod(tensor.dims) for tensor in view.model.graph.initializer)
             lone = _lone(view, shapes, one, [node]), _lone(view, shapes, one, _nodes(view, shapes, one))
@@ -85,6 +85,7 @@ def _operator(attention: Attention, precision: Precision) -> Any:
         heads=attention.heads,
         scale=attention.scale,
         heads_first=int(attention.heads_first),
+        nan_is_zero=int(attention.nan_is_zero),
         precision="bf16" if precision == "i8" else "f32",
     )
 

@@ -35,6 +35,8 @@ STORED = {
     "square": normal(7, 7, seed=2),
     "queries": normal(7, 1, seed=3),
     "cross": np.where(normal(1, 1, 7, 7, seed=4) > 1, -np.inf, 0).astype(np.float32),
+    "hidden": np.where(np.arange(49).reshape(7, 7) < 14, -np.inf, 0).astype(np.float32),
+    "nothing": number(0.0),
     "large": normal(2, 3, 7, 7, seed=5),
     "turned": normal(1, 3, 4, 7, seed=6),
 }
@@ -62,6 +64,12 @@ WAYS = {
     + V
     + SCORES
     + "w0 = Softmax <axis = -1> (s) w1 = Cast <to = 1> (w0) w = Cast <to = 1> (w1) m = MatMul(w, v) "
+    + MERGED,
+    "torch's, of queries without keys": Q
+    + K
+    + V
+    + "p = MatMul(q, k) r = Div(p, root) s = Add(r, hidden) w0 = Softmax <axis = -1> (s) "
+    + "w1 = IsNaN(w0) w = Where(w1, nothing, w0) m = MatMul(w, v) "
     + MERGED,
     "no factor": Q + K + V + "s = MatMul(q, k) " + MIXED + MERGED,
     "queries divided": Q + K + V + "q1 = Div(q, root) s = MatMul(q1, k) " + MIXED + MERGED,
@@ -125,6 +133,16 @@ NEAR_MISSES = {
     "scores are an output": (Q + K + V + SCORES + MIXED + MERGED, ", float[n,3,7,7] p"),
     "over queries": (Q + K + V + SCORES + MIXED.replace("-1", "2") + MERGED, ""),
     "a mask without keys": (Q + K + V + "p = MatMul(q, k) r = Div(p, root) s = Add(r, queries) " + MIXED + MERGED, ""),
+    "NaN replaced by one": (
+        Q + K + V + SCORES + "w0 = Softmax <axis = -1> (s) w1 = IsNaN(w0) w = Where(w1, unit, w0) m = MatMul(w, v) "
+        + MERGED,
+        "",
+    ),
+    "NaN kept": (
+        Q + K + V + SCORES + "w0 = Softmax <axis = -1> (s) w1 = IsNaN(w0) w = Where(w1, w0, nothing) m = MatMul(w, v) "
+        + MERGED,
+        "",
+    ),
     "rounded to half": (
         Q + K + V + SCORES + "w0 = Softmax <axis = -1> (s) w1 = Cast <to = 10> (w0) w = Cast <to = 1> (w1) "
         "m = MatMul(w, v) " + MERGED,
