@@ -8,15 +8,15 @@ that were seen when the graph ran.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
 
-from sparsify_export.sparse.graph import GraphView, attributes, label
+from sparsify_export.sparse.attention_core import Core, Factor, find_cores, scaled_by
+from sparsify_export.sparse.graph import GraphView, attributes
 from sparsify_export.sparse.observed import Shapes
 
 MOVES = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -61,7 +61,7 @@ class Attention:
 def looked_at(view: GraphView) -> list[str]:
     """The values whose shapes `find_attention` asks for."""
     names: list[str] = []
-    for core in _cores(view):
+    for core in find_cores(view):
         ends = [one for value in (core.q, core.k_turned, core.v) for one in _origins(view, value)]
         ends += _destinations(view, core.output)
         factors = (*core.factors, *(factor for one in ends for factor in one.factors))
@@ -74,140 +74,7 @@ def find_attention(view: GraphView, shapes: Shapes, gone: AbstractSet[str] = fro
 
     Values that are `gone` are inside other operators: no attention reads them.
     """
-    return [found for core in _cores(view) if (found := _Finder(view, shapes, core, gone).found()) is not None]
-
-
-@dataclass(frozen=True)
-class _Factor:
-    """A number by which scores are multiplied, or divided: a constant, or computed from sizes."""
-
-    name: str
-    inverse: bool
-
-
-@dataclass(frozen=True)
-class _Core:
-    """The two products with the softmax between them; q is (batch, heads, tokens, features), k_turned its transpose."""
-
-    name: str
-    q: str
-    k_turned: str
-    v: str
-    mask: str
-    factors: tuple[_Factor, ...]
-    nan_is_zero: bool
-    output: str
-    products: tuple[int, int]
-
-
-def _cores(view: GraphView) -> Iterator[_Core]:
-    for index, node in enumerate(view.nodes):
-        # Before 13 the axis was 1 where none is given, and all axes from there were one.
-        unsaid = -1 if view.opset >= 13 else 1
-        if not view.is_standard(index, "Softmax") or attributes(node).get("axis", unsaid) not in (-1, 3):
-            continue
-        softmax = str(node.output[0])
-        filled = _filled(view, softmax)
-        weights = _as_float(view, filled or softmax)
-        product = view.sole_consumer(weights)
-        if product is None or not view.is_standard(product, "MatMul") or view.nodes[product].input[0] != weights:
-            continue
-        scores = _scores(view, str(node.input[0]))
-        if scores is not None:
-            made = view.nodes[product]
-            yield _Core(
-                name=label(node),
-                q=str(view.nodes[scores.product].input[0]),
-                k_turned=str(view.nodes[scores.product].input[1]),
-                v=str(made.input[1]),
-                mask=scores.mask,
-                factors=scores.factors,
-                nan_is_zero=bool(filled),
-                output=str(made.output[0]),
-                products=(scores.product, product),
-            )
-
-
-def _filled(view: GraphView, value: str) -> str:
-    """What becomes of a value whose NaN are replaced by 0, where nothing else sees it; empty where they are not."""
-    uses = view.consumers(value)
-    where = next((index for index in uses if view.is_standard(index, "Where")), None)
-    if where is None or not view.is_enclosed(value, uses) or len(uses) != 2:
-        return ""
-    condition, zero, other = map(str, view.nodes[where].input)
-    asked = view.producer(condition)
-    if asked not in uses or not view.is_standard(asked, "IsNaN") or view.sole_consumer(condition) != where:
-        return ""
-    return str(view.nodes[where].output[0]) if other == value and view.scalar(zero) == 0 else ""
-
-
-def _as_float(view: GraphView, value: str) -> str:
-    """What a value becomes that Casts make float32, which it is: queries are."""
-    while (index := view.sole_consumer(value)) is not None and view.is_standard(index, "Cast"):
-        if attributes(view.nodes[index])["to"] != TensorProto.FLOAT:
-            break
-        value = str(view.nodes[index].output[0])
-    return value
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """The node of the product, what is added to it, and what it is multiplied by before."""
-
-    product: int
-    mask: str = ""
-    factors: tuple[_Factor, ...] = ()
-
-
-def _scores(view: GraphView, value: str) -> _Scores | None:
-    """How the softmax's input was made, where nothing else sees it."""
-    index = view.producer(value)
-    if index is None or view.sole_consumer(value) is None:
-        return None
-    node = view.nodes[index]
-    if view.is_standard(index, "MatMul"):
-        return _Scores(index)
-    if scaled := _scaled(view, index):
-        name, factor = scaled
-        found = _scores(view, name)
-        return None if found is None or found.mask else replace(found, factors=(*found.factors, factor))
-    if view.is_standard(index, "Add"):
-        for name, other in (tuple(node.input), tuple(reversed(node.input))):
-            found = _scores(view, str(name))
-            if found is not None and not found.mask:
-                return replace(found, mask=str(other))
-    return None
-
-
-def _scaled(view: GraphView, index: int) -> tuple[str, _Factor] | None:
-    """The value that a node multiplies by a number, and the number."""
-    node = view.nodes[index]
-    if not view.is_standard(index, "Mul", "Div"):
-        return None
-    a, b = map(str, node.input)
-    if _is_number(view, b):
-        return a, _Factor(b, node.op_type == "Div")
-    return (b, _Factor(a, False)) if node.op_type == "Mul" and _is_number(view, a) else None
-
-
-def _is_number(view: GraphView, name: str) -> bool:
-    return bool(view.scalar(name)) or _is_of_sizes(view, name)
-
-
-def _is_of_sizes(view: GraphView, name: str) -> bool:
-    """Whether a value is computed from sizes and constants alone, by a few nodes."""
-    waiting, seen = [name], set[int]()
-    while waiting and len(seen) <= _MOST_MOVES:
-        one = waiting.pop()
-        index = view.producer(one)
-        if view.constant(one) is not None or index in seen:
-            continue
-        if index is None:
-            return False
-        seen.add(index)
-        if not view.is_standard(index, "Shape"):
-            waiting += [value for value in view.nodes[index].input if value]
-    return not waiting
+    return [found for core in find_cores(view) if (found := _Finder(view, shapes, core, gone).found()) is not None]
 
 
 @dataclass(frozen=True)
@@ -216,7 +83,7 @@ class _Moved:
 
     name: str
     moves: tuple[int, ...] = ()
-    factors: tuple[_Factor, ...] = ()
+    factors: tuple[Factor, ...] = ()
 
 
 def _origins(view: GraphView, value: str) -> list[_Moved]:
@@ -224,7 +91,7 @@ def _origins(view: GraphView, value: str) -> list[_Moved]:
     found = [_Moved(value)]
     while len(found) <= _MOST_MOVES and (index := view.producer(found[-1].name)) is not None:
         last = found[-1]
-        if scaled := _scaled(view, index):
+        if scaled := scaled_by(view, index):
             found.append(_Moved(scaled[0], last.moves, (*last.factors, scaled[1])))
         elif view.is_standard(index, *MOVES):
             found.append(_Moved(str(view.nodes[index].input[0]), (index, *last.moves), last.factors))
@@ -246,7 +113,7 @@ def _destinations(view: GraphView, value: str) -> list[_Moved]:
 class _Finder:
     """One core with its surroundings."""
 
-    def __init__(self, view: GraphView, shapes: Shapes, core: _Core, gone: AbstractSet[str]) -> None:
+    def __init__(self, view: GraphView, shapes: Shapes, core: Core, gone: AbstractSet[str]) -> None:
         self._view = view
         self._shapes = shapes
         self._core = core
@@ -285,7 +152,7 @@ class _Finder:
             products=core.products,
         )
 
-    def _scale(self, factors: Sequence[_Factor], depth: int) -> float | None:
+    def _scale(self, factors: Sequence[Factor], depth: int) -> float | None:
         """The product; where sizes are in it, only the usual one, which is of a size that the weights fix."""
         scale = 1.0
         for factor in factors:
