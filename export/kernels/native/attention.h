@@ -17,6 +17,16 @@ struct Rows {
   Float* at(int64_t b, int64_t h, int64_t t) const { return data + b * batch + h * head + t * token; }
 };
 
+// Of [batch][tokens][heads][features], and of [batch][heads][tokens][features].
+template <class Float>
+Rows<Float> heads_together(Float* data, int64_t heads, int64_t tokens, int64_t features) {
+  return {data, heads * tokens * features, features, heads * features};
+}
+template <class Float>
+Rows<Float> heads_apart(Float* data, int64_t heads, int64_t tokens, int64_t features) {
+  return {data, heads * tokens * features, tokens * features, features};
+}
+
 struct Problem {
   int64_t batch, heads, queries, keys;
   int64_t depth;  // features of Q and K

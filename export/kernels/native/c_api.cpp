@@ -208,7 +208,6 @@ int sk_attention_run(const sk_attention* shape, const float* q, const float* k, 
     check_not_negative("queries", of.queries);
     check_not_negative("keys", of.keys);
     if (of.heads < 1 || of.depth < 1 || of.width < 1) throw UsageError("heads, depth and width must be at least 1");
-    const int64_t q_token = of.heads * of.depth, v_token = of.heads * of.width;
     const attention::Problem problem = {
         .batch = of.batch,
         .heads = of.heads,
@@ -218,11 +217,11 @@ int sk_attention_run(const sk_attention* shape, const float* q, const float* k, 
         .width = of.width,
         .scale = of.scale,
         .nan_is_zero = false,
-        .q = {q, of.queries * q_token, of.depth, q_token},
-        .k = {k, of.keys * q_token, of.depth, q_token},
-        .v = {v, of.keys * v_token, of.width, v_token},
+        .q = attention::heads_together(q, of.heads, of.queries, of.depth),
+        .k = attention::heads_together(k, of.heads, of.keys, of.depth),
+        .v = attention::heads_together(v, of.heads, of.keys, of.width),
         .mask = {mask, of.mask_batch, of.mask_head, of.mask_query},
-        .y = {y, of.queries * v_token, of.width, v_token},
+        .y = attention::heads_together(y, of.heads, of.queries, of.width),
     };
     attention::run(problem, attention::precision_named(required("precision", of.precision)), shared_pool(of.threads));
     return SK_OK;

@@ -53,8 +53,8 @@ struct Operand {
     batch = dims[0];
     tokens = dims[apart ? 2 : 1];
     features = apart ? dims[3] : dims[2] / heads;
-    rows = {tensor.floats(), heads * tokens * features, apart ? tokens * features : features,
-            apart ? features : heads * features};
+    rows = apart ? attention::heads_apart(tensor.floats(), heads, tokens, features)
+                 : attention::heads_together(tensor.floats(), heads, tokens, features);
   }
 };
 
@@ -107,13 +107,11 @@ class Attention final : public OperatorKernel {
         .y = {},
     };
     problem.mask = mask_rows(call, problem);
-    const int64_t batch = heads * q.tokens * v.features;
-    if (attributes_.heads_first) {
-      problem.y = {call.output(0, {q.batch, heads, q.tokens, v.features}), batch, q.tokens * v.features, v.features};
-    } else {
-      const int64_t token = heads * v.features;
-      problem.y = {call.output(0, {q.batch, q.tokens, token}), batch, v.features, token};
-    }
+    const bool apart = attributes_.heads_first;
+    const Dims dims = apart ? Dims{q.batch, heads, q.tokens, v.features} : Dims{q.batch, q.tokens, heads * v.features};
+    float* const y = call.output(0, dims);
+    problem.y = apart ? attention::heads_apart(y, heads, q.tokens, v.features)
+                      : attention::heads_together(y, heads, q.tokens, v.features);
     attention::run(problem, attributes_.precision, pool);
   }
 
